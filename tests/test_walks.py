@@ -12,13 +12,14 @@ import pytest
 from systolith.hw.spec.arch import KEYS
 
 ROOT = Path(__file__).parent.parent
-#: The row, contradictions, latencies; what layers need of it.
-DESCRIBED = {"hw/spec/arch.py", "hw/spec/rules.py"}
+#: The row, contradictions, what its area grows with; what layers need of it.
+DESCRIBED = {"hw/spec/arch.py", "hw/spec/rules.py", "gen/measure/module_terms.py"}
 OPTION = DESCRIBED | {"gen/compile/needs.py"}
 #: {key: files that say its name in code}
 WALKS = {
     "shared_columns": DESCRIBED | {
         "hw/spec/timing.py",                    # when a column's sums come
+        "gen/measure/estimate.py",              # what was not measured is refused
         "hw/element/element.py"},               # how many columns an element has
     "depthwise": OPTION | {
         "hw/spec/legality.py",                  # ARRAY.starts
@@ -33,9 +34,8 @@ WALKS = {
         "hw/element/element.py", "hw/core/array.py",            # what multiplies
         "sim/random/graphs.py",                 # which layers random networks have
         # which layers use it; results that are signs, not halves
-        "gen/compile/layer.py", "gen/compile/signs.py", "gen/compile/layer_code.py",
-        "gen/compile/layer_data.py"},
-    "packed_halves": DESCRIBED | {
+        "gen/compile/layer.py", "gen/compile/signs.py"},
+    "packed_halves": OPTION | {
         "hw/element/element.py",                # what multiplies
         "sim/machine/iss.py",                   # how halves are multiplied
         "sim/random/graphs.py",                 # which layers random networks have
@@ -44,15 +44,17 @@ WALKS = {
         "hw/spec/legality.py",                  # ARRAY.side
         "hw/core/array.py", "hw/core/compute.py",               # the rows' delays
         "gen/compile/side_by_side.py"},         # which layers use it
-    "load_windows": OPTION | {
+    "load_windows": OPTION - {"gen/measure/module_terms.py"} | {
+        "gen/measure/estimate.py",              # refused, as it was not measured
         "hw/spec/legality.py", "hw/spec/widths.py",             # LOAD's steps
         "hw/core/load.py",                      # what makes windows
         "gen/compile/taps.py"},                 # which layers use it
-    "weight_widths": DESCRIBED | {
+    "weight_widths": OPTION | {
         "hw/spec/legality.py", "hw/spec/widths.py",             # ARRAY.narrow
         "hw/spec/narrow.py",                    # how rows share a word
         "hw/core/compute.py", "hw/core/feeder.py",              # what cuts words into rows
         "gen/compile/layer.py",                 # which width a layer's weights have
+        "gen/flow/fit_chip.py",                 # which widths pay
         "gen/cli/commands/network.py",          # widths that `quantize --budget` may choose
         "sim/random/graphs.py", "sim/random/programs.py"},      # random weights of such widths
     "bit_planes": OPTION | {
@@ -78,12 +80,14 @@ WALKS = {
         "hw/spec/legality.py",                  # POST.operand and destinations
         "hw/spec/timing.py",                    # the second turn
         "hw/core/post.py", "hw/core/post_lane.py", "hw/core/result_writer.py",  # the unit's ports
+        "gen/measure/estimate.py",              # its blocks
         "gen/compile/operands.py"},             # its allocation
     "table_depth": OPTION | {
         "hw/spec/memories.py",                  # the memory
         "hw/spec/legality.py",                  # POST.table, and which results fit
         "hw/spec/timing.py",                    # a step more
         "hw/core/post.py", "hw/core/table_lane.py",             # the unit
+        "gen/measure/estimate.py",              # its blocks
         "gen/compile/tables.py"},               # its allocation
 }
 

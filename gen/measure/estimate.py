@@ -153,6 +153,8 @@ def estimate(arch: Arch, target: str = "ecp5", *, dsp: bool | str = True) -> Est
         why = "several cores"
     elif arch.shared_columns > 1:
         why = "columns that share their elements"
+    elif arch.load_windows:
+        why = "bus.windows"
     elif arch.stages is not None:
         why = "array.stages other than \"auto\""
     elif not knows(fit, arch):

@@ -91,6 +91,7 @@ def test_more_costs_more():
 @pytest.mark.parametrize(("change", "target", "why"), [
     ({}, "xc7", "only for ecp5"), ({"cores": 2}, "ecp5", "several cores"),
     ({"shared_columns": 2}, "ecp5", "share their elements"),
+    ({"load_windows": True}, "ecp5", "bus.windows"),
     ({"stages": 2}, "ecp5", "stages"), ({"lanes": 64}, "ecp5", "with 64 lanes"),
     ({"weight": "int5"}, "ecp5", "int8 x int5")])
 def test_what_was_not_measured_is_refused(change, target, why):

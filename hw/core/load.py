@@ -216,7 +216,8 @@ class Load(ExecutionUnit):
 
         content = Signal(slots * arch.bus_bits, reset_less=True)
         # Windows have a register of their own, so that the other one keeps its resets.
-        cut, is_cut = Signal(arch.activation_bits, reset_less=True), Signal()
+        cut = Signal(arch.activation_bits, reset_less=True)
+        is_cut = Signal()
         signal = Signal(4)
         giving = Signal()
         with m.If(self.o.ready):

@@ -436,7 +436,7 @@ def test_outputs_that_cannot_be_written(capsys, built, batch, tmp_path):
 def test_a_failed_regression_is_exit_code_3(capsys, monkeypatch):
     from systolith.gen.study import regress
 
-    def fake(chips, seeds, jobs, junit, *, seed, waves):
+    def fake(chips, seeds, jobs, junit, *, seed, waves, coverage):
         assert (chips, seeds, jobs) == (["a", "b"], 7, 2)
         return [regress.Case("a", 0), regress.Case("b", 1, failure="differs")]
     monkeypatch.setattr(regress, "regress", fake)

@@ -39,7 +39,8 @@ def test_quantize_then_build_then_compare(capsys, tmp_path, data):
     report = json.loads(beside[2].read_text())
     assert report["recipe"] == {"activation": "int8", "weight": "int6", "range": "mse",
                                 "weight_range": None, "percentile": 99.99, "equalize": False,
-                                "correct_bias": True, "rounding": "nearest", "layers": {}}
+                                "renormalize": False, "correct_bias": True,
+                                "rounding": "nearest", "layers": {}}
     assert [row["layer"] for row in report["layers"]] == ["input", "conv1", "conv2", "conv3",
                                                           "dense"]
     assert len(beside[1].read_text().splitlines()) == 6

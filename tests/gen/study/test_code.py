@@ -7,7 +7,7 @@ import pytest
 from systolith.gen.study import code as module
 from systolith.gen.study.code import code_hash, sources
 
-AREA = "systolith.gen.measure.area"
+AREA = "systolith.gen.measure.chip_area"
 PROGRAM = """
 import importlib, sys
 importlib.import_module(sys.argv[1])

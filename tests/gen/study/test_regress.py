@@ -215,7 +215,7 @@ def test_a_compiler_that_refuses_everything_fails(simulated, no_verilog, monkeyp
     def refuse(graph, arch, batch):
         raise UserError(reason)
     jobs = simulated[2][0][0][1]
-    programs = SimpleNamespace(runs=[
+    programs = SimpleNamespace(coverage=None, runs=[
         runs for n, runs in enumerate(simulated[2][0][1].runs) if n % 3 != 2])
     assert len(jobs) == 3 * SEEDS
     monkeypatch.setattr(module, "compile_graph", refuse)
@@ -241,7 +241,8 @@ def test_one_refusal_is_counted(simulated, no_verilog, monkeypatch, reason, fail
         if len(calls) == 1:
             raise UserError(reason)
         return real(graph, arch, batch)
-    runs = SimpleNamespace(runs=[run for n, run in enumerate(simulated[2][0][1].runs) if n != 2])
+    runs = SimpleNamespace(coverage=None, runs=[
+        run for n, run in enumerate(simulated[2][0][1].runs) if n != 2])
     monkeypatch.setattr(module, "compile_graph", once)
     monkeypatch.setattr(module.rtl, "simulate", lambda *arguments, **options: runs)
     lines = []

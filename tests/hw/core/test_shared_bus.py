@@ -11,23 +11,22 @@ from amaranth.back import verilog
 from amaranth.hdl import Array, Cat, Module, Signal, Value
 from amaranth.lib import wiring
 from amaranth.sim import Simulator
-from systolith.gen.measure.area import AreaError
+from systolith.gen.measure.yosys import AreaError
 from systolith.hw.core.register_slice import RegisterSlice
 from systolith.hw.core.register_windows import RegisterWindows
 from systolith.hw.core.shared_bus import Owners, SharedBus, Turns
 from systolith.hw.spec.registers import CORE_BITS
 from systolith.sim.rtl.core import build_bench, run_bench
 
-from .test_bus_proofs import held, inputs, opened, prove
+from .proofs import opened, prove, written
+from .test_bus_proofs import held
 
 HERE = Path(__file__).parent
 CORES, DATA_BITS = 3, 32
 
 
 def proven(tmp_path, m, component, ok, given=(), **signals):
-    ports = inputs(component) | {"ok": (ok, None)} | {
-        name: (signal, None) for name, signal in signals.items()}
-    prove(tmp_path, verilog.convert(m, name="top", ports=ports), "top", given)
+    prove(tmp_path, written(m, component, ok=ok, **signals), given)
 
 
 @pytest.mark.parametrize("queue, full", [(False, False), (True, False), (True, True)])

@@ -143,7 +143,7 @@ def test_load_brings_each_beat_once_into_its_word(arch, tmp_path):
 
 
 @pytest.mark.parametrize("old, new", [
-    ("beats.ready.eq(self.o.ready),", "beats.ready.eq(1),"),
+    ("SimpleNamespace(ready=self.o.ready,", "SimpleNamespace(ready=Const(1),"),
     ("m.d.sync += [self.o.valid.eq(0), self.o.payload.memory.eq(0)]",
      "m.d.sync += [self.o.payload.memory.eq(0)]"),
     ("address.eq(word + word_ends)", "address.eq(word + 1)"),

@@ -61,6 +61,8 @@ EXPECTED = (
     r"signs of .* do not fit the chip",
     # Random scales may want finer factors than narrow multipliers have.
     r"needs finer multipliers than the chip's \d+ bits, .* set post\.multiplier_bits",
+    # So may they want finer biases, where a step of the sums is many of the results.
+    r"the chip holds only \d+ fraction bits of a bias; set post\.bias_fraction",
 )
 
 

@@ -231,7 +231,9 @@ def test_a_compiler_that_refuses_everything_fails(simulated, no_verilog, monkeyp
     ("what it adds could saturate accumulators of 9 bits at another point; set array.accumulator "
      "to 12", False),
     ("its pairs of passes could saturate accumulators of 8 bits; set array.accumulator to 10",
-     False), ("no reason", True)])
+     False),
+    ("and the chip holds only 16 fraction bits of a bias; set post.bias_fraction=17", False),
+    ("no reason", True)])
 def test_one_refusal_is_counted(simulated, no_verilog, monkeypatch, reason, failed):
     real = module.compile_graph
     calls = []

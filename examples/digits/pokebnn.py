@@ -7,20 +7,14 @@ is averaged over 2 x 2 pixels and taken twice. Needs the extra `train`: pip inst
 4 minutes of one core; `--epochs` shortens it.
 """
 
-import argparse
-from pathlib import Path
-
-import data
-import evaluate
 import numpy as np
 import torch
 from export import Builder
 from networks import Sign
 from torch import nn
 from torch.nn import functional
-from train import check_export, to_tensor, train
+from train import command
 
-HERE = Path(__file__).parent
 #: Activations between layers are integers of 8 bits in this step; of 4 bits, and gates, in these.
 STEP, SMALL, GATE = 1 / 16, 1 / 4, 1 / 128
 #: (channels of its input, of its output, kernel) of each binary layer.
@@ -214,26 +208,6 @@ def export(network, path):
     out.save(path)
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--epochs", type=int, default=24)
-    parser.add_argument("-o", "--output", type=Path, default=HERE, help="folder to write to")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    images, labels, _, _ = data.split()
-    network = Poke()
-    train(network, to_tensor(images), torch.from_numpy(labels.astype(np.int64)),
-          epochs=options.epochs, rate=4e-3, strength=0.5, after_step=network.clip,
-          title="pokebnn")
-    path = options.output / "digits-pokebnn.onnx"
-    export(network, path)
-    test_images, test_labels = evaluate.load_test()
-    with torch.no_grad():
-        expected = network(torch.from_numpy(test_images.astype(np.float32))).numpy()
-    print(f"trained network: {100 * np.mean(expected.argmax(1) == test_labels):.1f} %")
-    check_export(path, expected, test_images, test_labels)
-
-
 if __name__ == "__main__":
-    main()
+    command(__doc__, Poke, export, "digits-pokebnn.onnx",
+            epochs=24, strength=0.5, clip=True, title="pokebnn")

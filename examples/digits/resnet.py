@@ -6,19 +6,12 @@ norms are part of the convolutions in the file. Needs the extra `train`: pip ins
 About 4 minutes of one core; `--epochs` shortens it.
 """
 
-import argparse
-from pathlib import Path
-
-import data
-import evaluate
-import numpy as np
 import torch
 from export import Builder
 from torch import nn
 from torch.nn import functional
-from train import check_export, to_tensor, train
+from train import command
 
-HERE = Path(__file__).parent
 #: Channels of the blocks; where they change, pixels are halved.
 WIDTHS = (16, 16, 32, 32)
 
@@ -108,24 +101,5 @@ def export(network, path):
     out.save(path)
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--epochs", type=int, default=40)
-    parser.add_argument("-o", "--output", type=Path, default=HERE, help="folder to write to")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    images, labels, _, _ = data.split()
-    network = ResNet()
-    train(network, to_tensor(images), torch.from_numpy(labels.astype(np.int64)),
-          epochs=options.epochs, rate=4e-3, title="residual")
-    path = options.output / "digits-resnet-float.onnx"
-    export(network, path)
-    test_images, test_labels = evaluate.load_test()
-    with torch.no_grad():
-        expected = network(torch.from_numpy(test_images.astype(np.float32))).numpy()
-    check_export(path, expected, test_images, test_labels)
-
-
 if __name__ == "__main__":
-    main()
+    command(__doc__, ResNet, export, "digits-resnet-float.onnx", epochs=40, title="residual")

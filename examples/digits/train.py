@@ -101,6 +101,31 @@ def quantize_int8(network, images, path):
         quantize_static(plain, path, Reader())
 
 
+def command(doc, make, export, file, *, epochs, **options):
+    """The command line of a script that trains one network: `make()` is trained with `options` of
+    `train` (`clip`: whether its weights are clipped after each step), written by `export(network,
+    path)` to `file` next to the script, and the file checked on the held-out digits."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    parser.add_argument("--epochs", type=int, default=epochs)
+    parser.add_argument("-o", "--output", type=Path, default=HERE, help="folder to write to")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    images, labels, _, _ = data.split()
+    network = make()
+    if options.pop("clip", False):
+        options["after_step"] = network.clip
+    train(network, to_tensor(images), torch.from_numpy(labels.astype(np.int64)),
+          epochs=arguments.epochs, rate=4e-3, **options)
+    path = arguments.output / file
+    export(network, path)
+    test_images, test_labels = evaluate.load_test()
+    with torch.no_grad():
+        expected = network(torch.from_numpy(test_images.astype(np.float32))).numpy()
+    print(f"trained network: {100 * np.mean(expected.argmax(1) == test_labels):.1f} %")
+    check_export(path, expected, test_images, test_labels)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--networks", nargs="+", choices=["float", "int8", "bnn", "cnn"],

@@ -98,13 +98,19 @@ class _Database:
         for table in (self._table, self._claims):
             try:
                 table.create(self._engine, checkfirst=True)
-            except sqlalchemy.exc.OperationalError as error:
-                raise UserError(f"--storage {self._engine.url!r}: {_first(error)}") from None
-            except sqlalchemy.exc.ProgrammingError:
-                pass                    # another process has made it in the meantime
+            except sqlalchemy.exc.DatabaseError as error:
+                if not self._has(table):        # another run may have made it in the meantime
+                    raise UserError(f"--storage {self._engine.url!r}: {_first(error)}") from None
         self._ended = threading.Event()
         self._heart = threading.Thread(target=self._beat, daemon=True)
         self._heart.start()
+
+    def _has(self, table):
+        """Whether the database has a table; not where it cannot be reached."""
+        try:
+            return self._sql.inspect(self._engine).has_table(table.name)
+        except self._sql.exc.DatabaseError:
+            return False
 
     def claim(self, key):
         claims, now = self._claims, _now()

@@ -542,7 +542,7 @@ class _Reach(_Plugin):
 
     def pytest_runtest_setup(self, item):
         if item.nodeid in self.found["slow"]:
-            pytest.skip("no time")
+            pytest.skip(f"after {_REACH} s of CPU time; counts for no mutant")
 
     def pytest_runtest_logreport(self, report):
         if report.failed:

@@ -38,12 +38,11 @@ from .module_terms import (
     element_base,
     element_key,
     element_terms,
-    ram_of,
     read_entry,
-    scratchpads,
     store_entry,
     terms_of,
 )
+from .ram_choice import ram_of, scratchpads
 
 __all__ = ["Estimate", "estimate", "figures_by", "fit_content", "knows", "measured_targets",
            "warning"]

@@ -1,6 +1,6 @@
 """What the area of a core's modules grows with, as numbers that follow from the chip's keys: bits
-of registers, steps of adders, places of multiplexers; and Yosys' choice of RAM. What each of them
-costs is in the fits that `estimate.py` reads.
+of registers, steps of adders, places of multiplexers. What each of them costs is in the fits that
+`estimate.py` reads.
 """
 
 from collections import Counter
@@ -32,8 +32,10 @@ from systolith.hw.spec.timing import (
 )
 from systolith.hw.spec.widths import kept_bits
 
+from .ram_choice import ram_of, scratchpads
+
 __all__ = ["ESTIMATED", "KINDS", "Kind", "Terms", "bits_of", "element_base", "element_key",
-           "element_terms", "ram_of", "read_entry", "scratchpads", "store_entry", "terms_of"]
+           "element_terms", "read_entry", "store_entry", "terms_of"]
 
 #: Execution units, and the bits of a layer's number.
 _UNITS, _LAYER = len(Unit), 12
@@ -530,48 +532,9 @@ def terms_of(arch: Arch) -> dict[str, tuple[int, Terms]]:
             if (count := kind.instances(arch))}
 
 
-#: What Yosys' choice of a memory's RAM weighs of a block, a cell of RAM of LUTs and a bit of a
-#: multiplexer, on ECP5.
-_BLOCK, _CELL, _CHOICE = 128, 4, 0.5
-#: Widths of a block's words by their number.
-_WORDS = {16384: 1, 8192: 2, 4096: 4, 2048: 9, 1024: 18, 512: 36}
-
-
-def ram_of(depth: int, bits: int, parts: int = 1, reads: int = 1, *,
-           block: bool = False) -> tuple[int, int]:
-    """(blocks of RAM, cells of RAM of LUTs) of a memory of `depth` words of `bits` bits, of which
-    `parts` parts are written apart, on ECP5. Of `reads` ports each has a copy. `block`: it is not
-    to be of LUTs."""
-    part, best = bits // parts, []
-    for words, width in _WORDS.items():
-        banks = -(-depth // words)
-        if width > 9:                           # a byte of 9 bits has an enable of its own
-            size = (-(-bits // width) if parts == 1
-                    else -(-parts * -(-part // 9) // (width // 9)))
-        else:
-            size = -(-bits // width) if parts == 1 else parts * -(-part // width)
-        best.append((_BLOCK * banks * size + _CHOICE * (banks - 1) * bits, banks * size))
-    cost, blocks = min(best)
-    rows = -(-depth // 16)
-    cells = rows * parts * -(-part // 4)
-    wide = 4 * parts * -(-part // 4)
-    if not block and _CELL * cells + _CHOICE * (rows - 1) * wide < cost:
-        return 0, cells * reads
-    return blocks * reads, 0
-
-
 def _ram_terms(depth: int, bits: int, parts: int = 1, reads: int = 1) -> Terms:
     """Terms of what is around RAM of LUTs: registers for what is read, and its choice."""
     small = ram_of(depth, bits, parts, reads)[1] > 0
     rows = -(-depth // 16)
     return {"small words": small * reads * bits, "small": small * reads * parts,
             "small choice": small * reads * bits * (rows - 1), "small rows": small * rows}
-
-
-def scratchpads(arch: Arch) -> list[tuple[int, int, int]]:
-    """(depth, bits, parts) of the memories that are directly in the core."""
-    parts = {Space.ACTIVATION: arch.slots, Space.OPERAND: arch.groups_per_word}
-    return [(row.depth(arch), row.bits(arch), parts.get(row.space, 1)) for row in loadable(arch)
-            if row.space != Space.TABLE]
-
-

@@ -9,9 +9,8 @@ import tty
 
 import numpy as np
 import pytest
-from systolith.gen.chip.verilog import board_verilog, core_verilog
-from systolith.gen.compile.compile import compile_graph
-from systolith.gen.flow.build import CORE, PROGRAM, Build
+from systolith.gen.chip.verilog import board_verilog
+from systolith.gen.flow.build import PROGRAM
 from systolith.gen.flow.run import connect, run
 from systolith.gen.flow.simulate import encode, image_of
 from systolith.gen.kit.errors import UserError
@@ -25,7 +24,7 @@ from systolith.sim.rtl.device import Device
 from systolith.sim.rtl.pynq_core import OVERLAY
 from systolith.sim.rtl.serial_link import SerialLink
 
-from ...networks import random_network
+from ...builds import small_build
 from ...sim import pynq_stand_in
 from ...sim.core_in_memory import CoreInMemory
 from . import test_host_c as c
@@ -37,12 +36,7 @@ ARCH = Arch(name="small", board="ulx3s-85f", rows=3, columns=2, activation="int4
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("build")
-    graph, _ = random_network(2, ARCH, layers=2, size=6)
-    (folder / CORE).write_text(core_verilog(ARCH))
-    program = compile_graph(graph, ARCH)
-    program.save(folder / PROGRAM)
-    return Build(folder, ARCH, graph, program)
+    return small_build(tmp_path_factory.mktemp("build"), ARCH)
 
 
 @pytest.fixture(scope="module")

@@ -22,9 +22,9 @@ from systolith.gen.measure.module_terms import (
     element_base,
     element_key,
     element_terms,
-    ram_of,
     terms_of,
 )
+from systolith.gen.measure.ram_choice import ram_of
 from systolith.hw.spec.arch import Arch
 
 CHIP = Arch(name="small", rows=4, columns=4, operand_depth=256, table_depth=256)

@@ -2,9 +2,6 @@
 
 import numpy as np
 import pytest
-from systolith.gen.chip.verilog import core_verilog
-from systolith.gen.compile.compile import compile_graph
-from systolith.gen.flow.build import CORE, PROGRAM, Build
 from systolith.gen.flow.simulate import simulate
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.registers import ErrorCode
@@ -14,7 +11,7 @@ from systolith.sim.rtl.core import READ_ERROR, Job, Run
 from systolith.sim.rtl.core import simulate as run_jobs
 from systolith.sim.rtl.device import memory_bytes
 
-from ...networks import random_network
+from ...builds import small_build
 
 ARCH = Arch(name="two", cores=2, rows=3, columns=2, activation="int4", weight="int4", bus_bits=32,
             activation_depth=256, weight_depth=64, accumulator_depth=64, parameter_depth=16,
@@ -24,12 +21,7 @@ IMAGES = 5
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("build")
-    graph, _ = random_network(2, ARCH, layers=2, size=6)
-    (folder / CORE).write_text(core_verilog(ARCH))
-    program = compile_graph(graph, ARCH)
-    program.save(folder / PROGRAM)
-    return Build(folder, ARCH, graph, program)
+    return small_build(tmp_path_factory.mktemp("build"), ARCH)
 
 
 @pytest.fixture(scope="module")

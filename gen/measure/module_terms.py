@@ -16,6 +16,7 @@ from systolith.hw.spec.memories import MEMORIES, Space, loadable, word_bytes
 from systolith.hw.spec.numbers import SHIFT_BITS
 from systolith.hw.spec.timing import (
     LANE_ENTRY,
+    PART_BITS,
     array_latency,
     booth_digits,
     burst_limit,
@@ -87,7 +88,7 @@ def _product(arch, one, other, addend):
             length * (length - 1) for length in lengths), "joined": (len(lengths) - 1) * width,
             "late": (len(lengths) - 1) * (lengths[0] - lengths[-1]) * width}, cycles
     terms = [(sum(product_parts(one)[i] + product_parts(other)[j] for i, j in row),
-              17 * sum(row[0])) for row in product_rows(one, other)]
+              PART_BITS * sum(row[0])) for row in product_rows(one, other)]
     if addend:
         terms.append((addend, 0))
     adders = registers = 0

@@ -11,8 +11,8 @@ from .arch import Arch
 from .memories import MEMORIES, Space
 from .numbers import PAGE_BYTES, SHIFT_BITS
 
-__all__ = ["ARRAY_EDGE", "FETCHES", "ITEMS", "LANE_ENTRY", "LOAD_BURSTS", "POOLING", "POST_START",
-           "REVISIT", "STORE_BURSTS", "TABLE_LOOKUP", "array_latency", "booth_digits",
+__all__ = ["ARRAY_EDGE", "FETCHES", "ITEMS", "LANE_ENTRY", "LOAD_BURSTS", "PART_BITS", "POOLING",
+           "POST_START", "REVISIT", "STORE_BURSTS", "TABLE_LOOKUP", "array_latency", "booth_digits",
            "burst_limit", "code_unit", "column_delay", "delivery_beats", "delivery_cycles",
            "item_latency", "lane_factor_bits", "lane_number_bits", "operand_image_bits",
            "operand_lane_latency", "post_lane_latency", "product_latency", "product_parts",
@@ -44,6 +44,10 @@ POOLING = 3
 TABLE_LOOKUP = 2
 #: Bits of a signed factor of a DSP block.
 _DSP_BITS = 18
+#: Bits of each unsigned part of a longer factor. A block takes 17, but where another product stands
+#: above a product's upper bits from the 17th on, Yosys' `xilinx_dsp_cascade` (0.70) takes the two
+#: for that product alone, shifted by the block's own 17 places, and the upper one is lost.
+PART_BITS = 16
 #: Adders that follow each other in a product of LUTs; more are two chains.
 _SHORT_CHAIN = 6
 
@@ -129,8 +133,8 @@ def product_parts(width: int) -> list[int]:
     but the last are unsigned."""
     parts = []
     while width > _DSP_BITS:
-        parts.append(_DSP_BITS - 1)
-        width -= _DSP_BITS - 1
+        parts.append(PART_BITS)
+        width -= PART_BITS
     return [*parts, width]
 
 

@@ -1,5 +1,8 @@
 """From a quantized network to a program."""
 
+from collections.abc import Callable
+from typing import Any
+
 from systolith.gen.kit.errors import SignsOutside, UserError, WrongFormat
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.isa import Memory
@@ -59,7 +62,8 @@ def _emit_round(number, stream, layers, plans, offsets, places):
         LayerCode(stream, layer, plan, source, operand, sink, **mine).emit()
 
 
-def compile_graph(graph: Graph, arch: Arch, batch: int = 1) -> Program:
+def compile_graph(graph: Graph, arch: Arch, batch: int = 1, *,
+                  finish: Callable[..., Any] = finish) -> Program:
     """Map a quantized network to a program for a chip.
 
     Parameters
@@ -68,6 +72,8 @@ def compile_graph(graph: Graph, arch: Arch, batch: int = 1) -> Program:
     arch : Arch
     batch : int
         Images that a run of the program computes.
+    finish : function
+        Does what `emit.finish` does; that of a `kin.Kin` does it once for equal streams.
 
     Returns a `systolith.hw.spec.program.Program`. Raises UserError for what this chip cannot
     compute: number formats, accumulators that are too short for the weights, fields that an

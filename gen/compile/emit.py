@@ -28,7 +28,7 @@ from .alloc import Sections
 from .layer import Layer
 from .tokens import outstanding, synchronize
 
-__all__ = ["assemble_image", "code_bytes", "finish", "interleave"]
+__all__ = ["assemble_image", "close", "code_bytes", "finish", "interleave"]
 
 #: Cycles from a request to its data, and from the last pixel to its sum: estimates, on which
 #: nothing but the order of instructions depends.
@@ -137,6 +137,13 @@ def interleave(instructions: Sequence[Instruction], used: Sequence[list[Access]]
     return sorted(range(len(starts)), key=starts.__getitem__)
 
 
+def close(sections: Sections, count: int, arch: Arch) -> int:
+    """Add the section of a program with so many instructions between BEGIN and END, and give all
+    sections their addresses; returns the bytes of the window."""
+    sections.add("code", (count + 2) * arch.instruction_bytes)
+    return sections.close()
+
+
 def finish(code: Sequence[tuple[Instruction, str | None]], sections: Sections, arch: Arch,
            layers: Sequence[Layer]) -> tuple[list[Instruction], int, int]:
     """Give (Instruction, section) pairs of `Stream.code` their addresses, order them, and add
@@ -146,8 +153,7 @@ def finish(code: Sequence[tuple[Instruction, str | None]], sections: Sections, a
     names the layer, where a value does not fit its field, and where the window exceeds the chip's
     addresses.
     """
-    sections.add("code", (len(code) + 2) * arch.instruction_bytes)
-    window = sections.close()
+    window = close(sections, len(code), arch)
     reach = 1 << arch.address_bits
     if window > reach:
         key = KEYS["address_bits"]

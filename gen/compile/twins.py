@@ -14,15 +14,15 @@ from systolith.hw.spec.program import Program
 
 from .emit import code_bytes
 
-__all__ = ["for_twin", "program_fields"]
+__all__ = ["UNSEEN", "for_twin", "program_fields"]
 
 #: Fields of `Arch` that neither the compiler nor the checks of its programs look at.
-_UNSEEN = frozenset((*WITHOUT_EFFECT, "prefetch", "burst_beats"))
+UNSEEN = frozenset((*WITHOUT_EFFECT, "prefetch", "burst_beats"))
 
 
 def program_fields(arch: Arch) -> tuple:
     """What is the same for twins and for no other chips."""
-    return tuple(getattr(arch, item.name) for item in fields(arch) if item.name not in _UNSEEN)
+    return tuple(getattr(arch, item.name) for item in fields(arch) if item.name not in UNSEEN)
 
 
 def for_twin(program: Program, arch: Arch) -> Program:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import onnx
 from systolith.gen.compile.compile import compile_graph
+from systolith.gen.compile.emit import finish
+from systolith.gen.compile.kin import Kin
 from systolith.gen.compile.notes import bias_notes
 from systolith.gen.compile.widen import widened
 from systolith.gen.importer.reader import load
@@ -19,8 +21,8 @@ __all__ = ["compile_network"]
 
 
 def compile_network(network: Graph | Path | str | onnx.ModelProto, arch: Arch, batch: int = 1, *,
-                    name: str | None = None,
-                    progress: Reporter = SILENT) -> tuple[Graph, Program]:
+                    name: str | None = None, progress: Reporter = SILENT,
+                    kin: Kin | None = None) -> tuple[Graph, Program]:
     """(Graph, Program) of a network on a chip, the memory plan checked.
 
     Parameters
@@ -32,6 +34,8 @@ def compile_network(network: Graph | Path | str | onnx.ModelProto, arch: Arch, b
     name : str or None
         What is said to be read; None: nothing is said.
     progress : Reporter
+    kin : Kin or None
+        Knows programs of the same network for chips that are related.
 
     Raises UserError for what cannot be read, ChipError for what the chip cannot compute.
     """
@@ -39,19 +43,19 @@ def compile_network(network: Graph | Path | str | onnx.ModelProto, arch: Arch, b
         with (progress if name else SILENT).step(f"Reading {name}"):
             network = load(network, offsets=arch.slope_offsets)
     with progress.step(f"Compiling {network.name} for {arch.name}"):
-        graph, program = _compiled(network, arch, batch)
+        graph, program = _compiled(network, arch, batch, finish if kin is None else kin.finish)
     with progress.step("Checking the memory plan"):
-        check_memory_plan(program)
+        (check_memory_plan if kin is None else kin.check)(program)
     return replace(graph, notes=[*graph.notes, *bias_notes(graph, arch)]), program
 
 
-def _compiled(network, arch, batch):
+def _compiled(network, arch, batch, finish):
     """(Graph, Program); signs that do not fit the chip become numbers."""
     apart: set[str] = set()
     while True:
         graph = widened(network, arch, apart)
         try:
-            return graph, compile_graph(graph, arch, batch)
+            return graph, compile_graph(graph, arch, batch, finish=finish)
         except SignsOutside as error:
             apart.update(error.names)
         except ChipError:

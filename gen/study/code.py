@@ -4,6 +4,7 @@ and not else."""
 import ast
 import hashlib
 import json
+import sys
 from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import version
@@ -11,9 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from systolith import gen, hw, sim
+from systolith.gen.kit.cache import cached
 
 __all__ = ["code_hash", "key_of", "sources"]
 
+#: Goes up when what is kept of a module changes.
+_FORM = 1
 _FOLDERS = {package.__name__: Path(str(package.__file__)).parent for package in (hw, sim, gen)}
 
 
@@ -70,10 +74,18 @@ def _file(name):
 
 @cache
 def _read(name, file):
-    """(names that a module imports, and names in them, which may be modules; the module's code as
-    text, without comments and docstrings)."""
-    package = (name if file.name == "__init__.py" else name.rpartition(".")[0]).split(".")
-    names, tree = [], ast.parse(file.read_bytes())
+    """(names that a module imports, and names in them, which may be modules; a hash of the
+    module's code without comments and docstrings)."""
+    content = file.read_bytes()
+    is_package = file.name == "__init__.py"
+    facts = repr((name, is_package, sys.version_info[:2], _FORM)).encode() + content
+    return cached("code", hashlib.sha256(facts).hexdigest(),
+                  lambda: _parsed(name, is_package, content))
+
+
+def _parsed(name, is_package, content):
+    package = (name if is_package else name.rpartition(".")[0]).split(".")
+    names, tree = [], ast.parse(content)
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
@@ -86,4 +98,4 @@ def _read(name, file):
             if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(
                     first.value.value, str):
                 node.body = node.body[1:]
-    return tuple(names), ast.dump(tree)
+    return names, hashlib.sha256(ast.dump(tree).encode()).hexdigest()

@@ -42,6 +42,10 @@ from .events import At, Channel, Events
 __all__ = ["Stuck", "Timing", "cycles"]
 
 
+#: The units of each set of them, as bits.
+_SETS = [[unit for unit in Unit if bits >> unit & 1] for bits in range(1 << len(Unit))]
+
+
 class Stuck(RuntimeError):
     """A program that would never end: which instruction each unit would wait for."""
 
@@ -104,13 +108,18 @@ class _Model:
         self.shortest_pass = timing.shortest_pass(self.arch)
         self.limit = timing.burst_limit(self.arch)
         self.code_beats = self.arch.instruction_bytes // self.arch.beat_bytes
-        self.delivery_beats = {opcode: timing.delivery_beats(self.arch, opcode)
-                               for opcode in Opcode}
+        self.delivery = {opcode: (timing.delivery_beats(self.arch, opcode),
+                                  timing.delivery_cycles(self.arch, opcode)) for opcode in Opcode}
         self.item_latency = cache(partial(timing.item_latency, self.arch))
         self.events = Events()
         self._put = self.events.put
 
-        self.tokens = {(giver, taker): Channel() for giver in Unit for taker in Unit}
+        tokens = {(giver, taker): Channel() for giver in Unit for taker in Unit}
+        # for each unit and each set of units, as bits: the channels to those, and from them
+        self.to = {giver: [[tokens[giver, taker] for taker in some] for some in _SETS]
+                   for giver in Unit}
+        self.of = {taker: [[(giver, tokens[giver, taker]) for giver in some] for some in _SETS]
+                   for taker in Unit}
         # Of each unit: (can be read from, number, instruction), in the queue and before the unit;
         # from when on its register is free; when each instruction went into the queue and out.
         self.queued = {unit: Channel() for unit in Unit}
@@ -150,18 +159,16 @@ class _Model:
 
     def _give(self, giver, instruction, cycle, takers=15):
         """Tokens given in `cycle`."""
-        for taker in Unit:
-            if instruction.signal & takers & 1 << taker:
-                self._put(self.tokens[giver, taker], cycle + 1)
+        for channel in self.to[giver][instruction.signal & takers]:
+            self._put(channel, cycle + 1)
 
-    def _take(self, taker, instruction, givers=15):
+    def _take(self, taker, instruction):
         """Generates the channels to read; its value is when the last token is available."""
         latest = 0
-        for giver in Unit:
-            if instruction.wait & givers & 1 << giver:
-                given = yield self.tokens[giver, taker]
-                if given >= latest:
-                    latest, self.activity[taker].giver = given, giver
+        for giver, channel in self.of[taker][instruction.wait]:
+            given = yield channel
+            if given >= latest:
+                latest, self.activity[taker].giver = given, giver
         return latest
 
     def _timing(self):
@@ -275,11 +282,10 @@ class _Model:
             while self.reading_ends > chosen:
                 chosen = self.reading_ends
                 yield At(chosen, unit)
-            beats = self.delivery_beats[code.opcode]
+            beats, cycles = self.delivery[code.opcode]
             self.reading_ends = chosen + beats + 1
             self._put(self.out_of[unit], chosen + 1)
-            arrives = chosen + timing.delivery_cycles(self.arch, code.opcode)
-            self._put(self.code[unit], (arrives, number, code))
+            self._put(self.code[unit], (chosen + cycles, number, code))
 
     # Load: the front requests bursts, the read channel delivers beats, the back writes words.
 
@@ -425,8 +431,10 @@ class _Model:
     def _post_writes(cycle, written):
         while written and written[0][2] < cycle:
             written.popleft()
-        return any(first <= cycle <= last and (cycle - first) % period == 0
-                   for first, period, last in written)
+        for first, period, last in written:
+            if first <= cycle <= last and (cycle - first) % period == 0:
+                return True
+        return False
 
     # Array and post-processing.
 

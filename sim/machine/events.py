@@ -9,9 +9,8 @@ share a port meet at an `At`.
 
 from collections import deque
 from collections.abc import Generator, Iterable
-from dataclasses import dataclass
 from heapq import heappop, heappush
-from typing import Any
+from typing import Any, NamedTuple
 
 __all__ = ["At", "Channel", "Events"]
 
@@ -24,8 +23,7 @@ class Channel(deque):
     reader: Process | None = None
 
 
-@dataclass(frozen=True)
-class At:
+class At(NamedTuple):
     """Asks to be resumed when everything before `cycle` is known. Requests for the same cycle are
     resumed in the order of `turn`, those of one turn in the order in which they were made."""
     cycle: int

@@ -6,12 +6,13 @@ anew what it can change.
 """
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, ClassVar
 
 import numpy as np
+from systolith.gen.compile.kin import DEPTHS, Kin, family_fields, same_but_depths
 from systolith.gen.compile.twins import for_twin, program_fields
 from systolith.gen.compile.widen import widened
 from systolith.gen.flow.compile import compile_network
@@ -29,6 +30,7 @@ from systolith.hw.core.top import Core
 from systolith.hw.element.element import arithmetic_of
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.identity import WITHOUT_EFFECT
+from systolith.hw.spec.memories import MEMORIES
 from systolith.hw.spec.program import Program
 from systolith.hw.spec.timing import array_latency, shared_latency
 from systolith.sim.machine.cycles import cycles
@@ -174,34 +176,69 @@ class CyclesOf:
                       *self.net.facts(self.arch), code_hash(modules, ("onnx", "numpy")))
 
     @cached_property
-    def program_key(self) -> tuple:
-        """The same for chips that share a program but for its identity, as of `compile.twins`."""
-        return (*program_fields(self.arch), *self.net.facts(self.arch))
+    def family(self) -> tuple:
+        """The same for chips whose programs may be one but for the identity and depths in it, as of
+        `compile.kin`."""
+        return (*family_fields(self.arch), *self.net.facts(self.arch))
+
+    @cached_property
+    def order(self) -> tuple[str, list[int], str]:
+        """By which measurements are sorted, so that what is done for one serves the next: families,
+        the least memories first, twins."""
+        depths = [row.depth(self.arch) for row in MEMORIES.values()]
+        return repr(self.family), depths, repr(program_fields(self.arch))
 
     def __str__(self):
         return f"cycles of {self.net.path} on {self.arch}"
 
     def measure(self) -> dict[str, Any]:
         graph = self.net.graph(self.arch)
-        program = for_twin(self._program(graph), self.arch)
-        timing = cycles(program)
-        return {"cycles": timing.cycles, "compute_cycles": timing.compute_cycles,
-                **counts_of(graph, program)}
+        family = _families.pop(self.family, None) or _Family()
+        _families[self.family] = family             # the last one used is the last to go
+        while len(_families) > _FAMILIES:
+            del _families[next(iter(_families))]
+        return family.measure(graph, self.arch)
 
-    def _program(self, graph):
-        """The program, with every check, of this chip or of a twin that was measured before it."""
-        known = _programs.pop(self.program_key, None)
+
+class _Family:
+    """What a process has found of a network on chips of one `CyclesOf.family`."""
+
+    def __init__(self):
+        self.kin = Kin()
+        #: (program, its counts, {all that its cycles depend on besides: cycles}) of programs that
+        #: are not the same
+        self.known: list[tuple[Program, dict, dict]] = []
+        #: the program that was made last
+        self.last: Program | None = None
+
+    def measure(self, graph, arch):
+        program = self._program(graph, arch)
+        known = next((known for known in self.known if same_but_depths(program, known[0])), None)
         if known is None:
-            _, known = compile_network(graph, self.arch)
-        _programs[self.program_key] = known         # the last one used is the last to go
-        while len(_programs) > _PROGRAMS:
-            del _programs[next(iter(_programs))]
-        return known
+            known = program, counts_of(graph, program), {}
+            self.known = [*self.known[1 - _KNOWN:], known]
+        _, counts, timings = known
+        # on depths, and on what is inside of elements, cycles depend by latencies alone
+        key = (*(getattr(arch, item.name) for item in fields(arch)
+                 if item.name not in WITHOUT_EFFECT and item.name not in DEPTHS),
+               array_latency(arch, arithmetic_of(arch).stages), shared_latency(arch))
+        if key not in timings:
+            timing = cycles(program)
+            timings[key] = {"cycles": timing.cycles, "compute_cycles": timing.compute_cycles}
+        return {**timings[key], **counts}
+
+    def _program(self, graph, arch):
+        """The program, with every check, of this chip, made from a twin's where it is the last one.
+        """
+        if self.last is not None and program_fields(self.last.arch) == program_fields(arch):
+            return for_twin(self.last, arch)
+        _, self.last = compile_network(graph, arch, kin=self.kin)
+        return self.last
 
 
-#: Programs that a process keeps for the next point, {`CyclesOf.program_key`: Program}.
-_programs: dict[tuple, Program] = {}
-_PROGRAMS = 2
+#: Families that a process keeps for the next point, and programs of each.
+_families: dict[tuple, _Family] = {}
+_FAMILIES, _KNOWN = 2, 8
 
 
 @dataclass(frozen=True)

@@ -169,8 +169,8 @@ class _Run:
         self.chosen = [*self.chosen, *points]
         counted = [task for point in points for task in point.cycles.values()]
         # those that share a program follow each other
-        counted.sort(key=lambda task: repr(task.program_key))
-        self.measure(counted, "Cycles of {} programs", attrgetter("program_key"))
+        counted.sort(key=attrgetter("order"))
+        self.measure(counted, "Cycles of {} programs", attrgetter("family"))
         self.measure([task for point in points for name, task in point.accuracy.items()
                       if known[point.cycles[name].key]["error"] is None],
                      "Accuracy of {} networks")

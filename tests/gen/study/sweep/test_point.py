@@ -1,0 +1,51 @@
+"""Measurements of points that share what is done once: the same figures as each alone."""
+
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+
+import pytest
+from systolith.gen.flow.compile import compile_network
+from systolith.gen.study.sweep import point as module
+from systolith.gen.study.sweep.counts import counts_of
+from systolith.gen.study.sweep.net import net_of
+from systolith.gen.study.sweep.point import CyclesOf
+from systolith.hw.spec.arch import Arch
+from systolith.sim.machine.cycles import cycles
+
+DIGITS = Path(__file__).parents[4] / "examples" / "digits" / "digits-cnn-int8.onnx"
+#: With a memory of 4,096 words and more, words come a cycle later.
+CHIP = Arch(rows=4, columns=4, weight_depth=256, parameter_depth=256)
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """The chips whose cycles have been counted by the model."""
+    chips = []
+
+    def count(program):
+        chips.append(program.arch)
+        return cycles(program)
+    monkeypatch.setattr(module, "cycles", count)
+    module._families.clear()
+    return chips
+
+
+def test_points_that_share_have_figures_of_their_own(counted):
+    net = net_of("digits", DIGITS, None, None, None, "a test")
+    tasks = [CyclesOf(replace(CHIP, activation_depth=depth, prefetch=prefetch,
+                              burst_beats=burst), net)
+             for depth, (prefetch, burst) in product(
+                 (1024, 2048, 4096, 8192), ((True, 16), (False, 16), (True, 4)))]
+    assert len({task.family for task in tasks}) == 1
+    found = {}
+    for task in sorted(tasks, key=lambda task: task.order):
+        graph = net.graph(task.arch)
+        _, program = compile_network(graph, task.arch)
+        timing = cycles(program)
+        found[task.arch] = task.measure()
+        assert found[task.arch] == {
+            "cycles": timing.cycles, "compute_cycles": timing.compute_cycles,
+            **counts_of(graph, program)}
+    # prefetch and bursts count, and large memories have a latency of their own
+    assert len(counted) == len({figures["cycles"] for figures in found.values()}) == 9

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
-from rationals import Exact, compute, walk
+from systolith.gen.study.runtime.rationals import Exact, compute, walk
 from systolith.gen.importer.reader import load
 from systolith.gen.kit.errors import UserError
 

@@ -18,7 +18,7 @@ from systolith.gen.importer.run import session
 from systolith.gen.kit.errors import UserError
 
 sys.path.append(str(Path(__file__).parents[3] / "bench"))
-from rationals import walk
+from systolith.gen.study.runtime.rationals import walk
 
 FOLDER = Path(__file__).parents[2] / "cases"
 

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
-from systolith.gen.study.runtime.rationals import Exact, compute, walk
 from systolith.gen.importer.reader import load
 from systolith.gen.kit.errors import UserError
+from systolith.gen.study.runtime.rationals import Exact, compute, walk
 
 __all__ = ["KINDS", "Net", "compared", "measured"]
 

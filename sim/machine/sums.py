@@ -126,6 +126,8 @@ def find_passes(tags: np.ndarray, i: Instruction, layer: Any, arch: Arch
     text, what the instruction does wrong."""
     if filled(i, arch) != layer.height:
         return "fills other rows of the array than its layer does"
+    if i.side != layer.side:
+        return "computes other taps side by side than its layer does"
     if i.narrow != (layer.narrow or 0):
         return "takes its weights for others of more or fewer bits"
     block = int(np.searchsorted(layer.weight_places, tags[0], side="right")) - 1

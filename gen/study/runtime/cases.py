@@ -94,7 +94,7 @@ def _matmul(net: Network) -> None:
 
 
 def _arithmetic(operator: str) -> list[Case]:
-    """Of two maps, and of one and constants."""
+    """Cases of two maps, and of one and constants."""
     def constant(net: Network) -> None:
         channels, rows, columns = net.sizes()
         numbers = net.powers(1, channels, 1, 1)
@@ -111,8 +111,8 @@ def _slopes(net: Network, sizes: tuple) -> np.ndarray:
 def _batch_norm(net: Network) -> None:
     channels, rows, columns = net.sizes()
     factor, beta, mean = net.powers(channels), net.numbers(channels), net.numbers(channels)
-    roots = np.float32([net.pick(0.5, 1, 2) if net.exact else net.pick(0.75, 1.25, 3, 0.5)
-                        for _ in range(channels)])
+    roots = np.array([net.pick(0.5, 1, 2) if net.exact else net.pick(0.75, 1.25, 3, 0.5)
+                        for _ in range(channels)], np.float32)
     net.quantized(net.node("BatchNormalization", net.given(channels, rows, columns), factor, beta,
                            mean, roots * roots, epsilon=0.0))
 
@@ -140,7 +140,7 @@ def _map_of_eights(net: Network) -> tuple[int, int, int]:
 def _whole_map(operator: str, **given: Any) -> Case:
     def case(net: Network) -> None:
         x = net.given(*_map_of_eights(net))
-        axes = [] if operator.startswith("Global") else [np.int64([2, 3])]
+        axes = [] if operator.startswith("Global") else [np.array([2, 3], np.int64)]
         net.quantized(net.node(operator, x, *axes, **given))
     return case
 
@@ -184,8 +184,7 @@ def _cast(net: Network) -> None:
 
 
 def _function(operator: str) -> Case:
-    """Of every code. Where float32 libraries differ between their versions, the codes' scale keeps
-    results in range."""
+    """A function of every code, with a scale that keeps results in range."""
     about = {"Acos": 1 / 128, "Asin": 1 / 128, "Atanh": 1 / 256, "Exp": 1 / 64, "Cosh": 1 / 64,
              "Sinh": 1 / 64, "Round": 1 / 4, "Floor": 1 / 4, "Ceil": 1 / 4, "Tan": 1 / 256,
              "Acosh": 1 / 64, "Log": 1 / 64, "Sqrt": 1 / 64, "Reciprocal": 1 / 64}
@@ -223,7 +222,7 @@ def _concat(net: Network) -> None:
 def _split(net: Network) -> None:
     _, rows, columns = net.sizes()
     x = net.given(5, rows, columns)
-    net.quantized(net.node("Split", x, np.int64([3, 2]), axis=1, outputs=2))
+    net.quantized(net.node("Split", x, np.array([3, 2], np.int64), axis=1, outputs=2))
 
 
 def _reshaped(operator: str, shape: Callable, *inputs: Any, **given: Any) -> Case:
@@ -244,25 +243,25 @@ def _even(net: Network) -> tuple[int, int, int]:
 
 
 def _pads(net: Network, sizes: tuple) -> np.ndarray:
-    return np.int64([0, 0, *net.rng.integers(0, 3, 2), 0, 0, *net.rng.integers(0, 3, 2)])
+    return np.array([0, 0, *net.rng.integers(0, 3, 2), 0, 0, *net.rng.integers(0, 3, 2)], np.int64)
 
 
 def _slice(net: Network) -> None:
     channels, rows, columns = net.sizes()
-    net.quantized(net.node("Slice", net.given(channels, rows, columns), np.int64([1, 0]),
-                           np.int64([rows, columns - 1]), np.int64([2, 3]),
-                           np.int64([net.pick(1, 2), 1])))
+    net.quantized(net.node("Slice", net.given(channels, rows, columns), np.array([1, 0], np.int64),
+                           np.array([rows, columns - 1], np.int64), np.array([2, 3], np.int64),
+                           np.array([net.pick(1, 2), 1], np.int64)))
 
 
 def _resize(mode: str) -> Case:
     def case(net: Network) -> None:
-        given = {"mode": mode, "coordinate_transformation_mode": "asymmetric"}
+        given: dict[str, Any] = {"mode": mode, "coordinate_transformation_mode": "asymmetric"}
         if mode == "nearest":
             given["nearest_mode"] = "floor"
         else:
             given["coordinate_transformation_mode"] = "half_pixel"
-        net.quantized(net.node("Resize", net.given(*_even(net)), None, np.float32([1, 1, 2, 2]),
-                               **given))
+        factors = np.array([1, 1, 2, 2], np.float32)
+        net.quantized(net.node("Resize", net.given(*_even(net)), None, factors, **given))
     return case
 
 
@@ -300,12 +299,12 @@ CASES: dict[str, list[Case]] = {
     "Pad": [_of_one("Pad", _pads)],
     "Flatten": [_reshaped("Flatten", _even)],
     "Reshape": [_reshaped("Reshape", _even, lambda sizes: [0, sizes[0], -1])],
-    "Squeeze": [_reshaped("Squeeze", lambda net: (4, 6, 1), np.int64([3]))],
-    "Unsqueeze": [_reshaped("Unsqueeze", lambda net: (4, 6), np.int64([3]))],
+    "Squeeze": [_reshaped("Squeeze", lambda net: (4, 6, 1), np.array([3], np.int64))],
+    "Unsqueeze": [_reshaped("Unsqueeze", lambda net: (4, 6), np.array([3], np.int64))],
     "Identity": [_of_one("Identity")], "Dropout": [_of_one("Dropout")],
     "Resize": [_resize("nearest"), _resize("linear")],
-    "Expand": [_reshaped("Expand", lambda net: (3, 1, 1), np.int64([1, 3, 4, 5]))],
-    "Tile": [_reshaped("Tile", lambda net: (3, 1, 1), np.int64([1, 1, 4, 5]))],
+    "Expand": [_reshaped("Expand", lambda net: (3, 1, 1), np.array([1, 3, 4, 5], np.int64))],
+    "Tile": [_reshaped("Tile", lambda net: (3, 1, 1), np.array([1, 1, 4, 5], np.int64))],
     **{name: [case] for name, case in (QUANTIZERS | QOPERATORS).items()},
 }
 

@@ -152,7 +152,7 @@ def _outside(number, low, high, unit):
 
 
 def _levels(judged: Judged, numbers: np.ndarray) -> np.ndarray:
-    """Of numbers that a quantizer gave, which of its levels they are."""
+    """Which of a quantizer's levels numbers are that it gave."""
     levels = np.array(judged.levels, np.float64)
     found = numbers.astype(np.float64) / float(judged.unit)
     places = np.clip(np.searchsorted(levels, found), 1, len(levels) - 1)

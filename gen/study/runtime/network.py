@@ -105,16 +105,16 @@ class Network:
     def numbers(self, *shape: int, least: float = -2, most: float = 2) -> np.ndarray:
         """float32; multiples of 1/16 where float32 is to be exact."""
         found = self.rng.uniform(least, most, shape)
-        return np.float32(np.round(found * 16) / 16 if self.exact else found)
+        return np.asarray(np.round(found * 16) / 16 if self.exact else found, np.float32)
 
     def powers(self, *shape: int) -> np.ndarray:
         """Factors: powers of two where float32 is to be exact."""
         if self.exact:
-            return np.float32(2.0 ** self.rng.integers(-3, 2, shape))
-        return np.float32(self.rng.uniform(0.1, 1.5, shape))
+            return np.asarray(2.0 ** self.rng.integers(-3, 2, shape), np.float32)
+        return np.asarray(self.rng.uniform(0.1, 1.5, shape), np.float32)
 
     def sizes(self) -> tuple[int, int, int]:
-        """Of a map: channels, rows, columns."""
+        """Sizes of a map: channels, rows, columns."""
         channels, rows, columns = self.rng.integers((1, 4, 4), (7, 10, 10))
         return int(channels), int(rows), int(columns)
 
@@ -132,8 +132,8 @@ class Network:
         names = ["" if item is None else item if isinstance(item, str) else self.constant(item)
                  for item in inputs]
         name = f"{operator.lower()}{len(self.nodes)}"
-        node = helper.make_node(operator, names, [name, *(f"{name}.{n}" for n in range(1, outputs))],
-                                name, domain=domain, **attributes)
+        results = [name, *(f"{name}.{n}" for n in range(1, outputs))]
+        node = helper.make_node(operator, names, results, name, domain=domain, **attributes)
         self.nodes.append(node)
         return node
 
@@ -171,7 +171,7 @@ class Network:
         images = (codes.reshape(shape) - int(zero)).astype(np.float64) * np.float64(scale)
         if self.exact and not every:
             images += self.rng.choice([0, 0, 0, 0.5, 40], shape) * np.float64(scale)
-        self.feeds[name] = np.float32(images)
+        self.feeds[name] = np.asarray(images, np.float32)
         s, z = self.constant(scale), self.constant(zero)
         codes, _ = nearest(Exact.of(self.feeds[name]), scale)
         codes = np.clip(codes + int(zero), info.min, info.max)
@@ -190,12 +190,13 @@ class Network:
         most = self.pick(127, 127, 15, 3)       # a step of few sums, or of many
         codes = self.rng.integers(-most, most + 1, shape).astype(np.int8)
         codes.flat[0] = most
-        scale = self.scale(1 / 32)
+        scale: Any = self.scale(1 / 32)
         if each is not None:
-            scale = np.float32([self.scale(1 / self.pick(16, 32, 64)) for _ in range(shape[each])])
+            scale = np.array([self.scale(1 / self.pick(16, 32, 64)) for _ in range(shape[each])],
+                             np.float32)
         zero = np.zeros(np.shape(scale), np.int8)
-        node = self.emit("DequantizeLinear", codes, scale, zero,
-                         **({} if each is None else {"axis": each}))
+        axis: dict[str, Any] = {} if each is None else {"axis": each}
+        node = self.emit("DequantizeLinear", codes, scale, zero, **axis)
         wide = np.reshape(scale, [-1 if n == each else 1 for n in range(len(shape))])
         self.values[node.output[0]] = rounded(Exact(codes.astype(object)) * Exact.of(wide), 0, 1)
         return node.output[0]

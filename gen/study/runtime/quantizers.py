@@ -54,7 +54,7 @@ def _quant(operator: str) -> Callable[[Network], None]:
 
 
 def _trunc(net: Network) -> None:
-    """Of a Quant's 8 bits the upper 5; the number is an integer times the scale."""
+    """The upper 5 of a Quant's 8 bits; the number is an integer times the scale."""
     scale, zero, bits = net.scale(1 / 16), 0, 5
     x = net.given(*net.sizes(), scale=scale, zero=0)
     node = net.emit("Trunc", x, scale, np.float32(zero), np.float32(8), np.float32(bits),
@@ -82,13 +82,13 @@ def _multi_threshold(net: Network) -> None:
     """How many thresholds a number reaches: those at halves of steps, where a tie goes up."""
     x = _sums(net)
     step, steps = net.step(x) * 16, 7
-    thresholds = np.float32((np.arange(steps)[None] - 3 + 0.5) * np.float64(step))
+    thresholds = np.asarray((np.arange(steps)[None] - 3 + 0.5) * np.float64(step), np.float32)
     node = net.emit("MultiThreshold", x, thresholds, domain=_QONNX,
                     out_scale=1.0, out_bias=-3.0)
     wide = thresholds.reshape(1, 1, steps, 1, 1)
-    net.twin(node, ("Unsqueeze", [None, np.int64([2])], {}), ("GreaterOrEqual", [None, wide], {}),
-             ("Cast", [None], {"to": 1}),
-             ("ReduceSum", [None, np.int64([2])], {"keepdims": 0}),
+    axis = np.array([2], np.int64)
+    net.twin(node, ("Unsqueeze", [None, axis], {}), ("GreaterOrEqual", [None, wide], {}),
+             ("Cast", [None], {"to": 1}), ("ReduceSum", [None, axis], {"keepdims": 0}),
              ("Add", [None, np.float32(-3)], {}))
     net.judged = Judged(net.values[x], list(range(-3, 5)), np.float32(1), [], Exact.of(
         thresholds.reshape(-1)))
@@ -123,17 +123,17 @@ def _upsample(net: Network) -> None:
     scale, (channels, rows, columns) = net.scale(), net.sizes()
     name, shape = "x0", (net.images, channels, rows, columns)
     codes = net.rng.integers(-128, 128, shape)
-    net.feeds[name] = np.float32(codes * np.float64(scale))
-    parts = [("Div", [None, scale], {}), ("Round", [None], {}),
+    net.feeds[name] = np.asarray(codes * np.float64(scale), np.float32)
+    parts: list[tuple] = [("Div", [None, scale], {}), ("Round", [None], {}),
              ("Clip", [None, np.float32(-128), np.float32(127)], {}), ("Mul", [None, scale], {})]
     numbers = [scale, np.float32(0), np.float32(8)]
-    given = {"domain": _QONNX, "signed": 1, "narrow": 0, "rounding_mode": "ROUND"}
+    given: dict[str, Any] = {"domain": _QONNX, "signed": 1, "narrow": 0, "rounding_mode": "ROUND"}
     node = net.emit("Quant", name, *numbers, **given)
     net.twin(node, *parts)
     net.values[node.output[0]] = rounded(Exact(codes.astype(object)) * Exact.of(scale), 0, 1)
-    sizes = np.float32([1, 1, 2, 3])
+    sizes = np.array([1, 1, 2, 3], np.float32)
     up = net.node("Upsample", node.output[0], sizes, mode="nearest")
-    net.twin(net.nodes[-1], ("Resize", [None, np.float32([]), sizes], {
+    net.twin(net.nodes[-1], ("Resize", [None, np.array([], np.float32), sizes], {
         "mode": "nearest", "coordinate_transformation_mode": "asymmetric",
         "nearest_mode": "floor"}))
     step = net.step(up)
@@ -146,4 +146,5 @@ def _upsample(net: Network) -> None:
 QUANTIZERS: dict[str, Callable[[Network], None]] = {
     "Quant": _quant("Quant"), "IntQuant": _quant("IntQuant"), "Trunc": _trunc,
     "BipolarQuant": _bipolar, "MultiThreshold": _multi_threshold,
-    "Upsample": _upsample, "FloatQuant": _short_float("FloatQuant"), "FormatQuant": _short_float("FormatQuant")}
+    "Upsample": _upsample, "FloatQuant": _short_float("FloatQuant"),
+    "FormatQuant": _short_float("FormatQuant")}

@@ -4,14 +4,16 @@
 Functions such as Sigmoid are computed in float64.
 """
 
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from math import gcd, prod
+from typing import Any
 
 import numpy as np
-from onnx import helper, numpy_helper
+from onnx import ModelProto, NodeProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-__all__ = ["Exact", "compute", "walk"]
+__all__ = ["Exact", "common", "compute", "convolved", "rounded", "walk"]
 
 _QUANTIZERS = ("QuantizeLinear", "Quant", "BipolarQuant")
 
@@ -20,11 +22,11 @@ class Exact:
     """An array of numbers without rounding: `numbers` (Python integers) times `unit`, a
     Fraction."""
 
-    def __init__(self, numbers, unit=1):
+    def __init__(self, numbers: Any, unit: Any = 1):
         self.numbers, self.unit = np.asarray(numbers).astype(object), Fraction(unit)
 
     @classmethod
-    def of(cls, array):
+    def of(cls, array: Any) -> "Exact":
         """Floats, each of which is an integer times a power of two; integers as they are."""
         array = np.asarray(array)
         if array.dtype.kind in "iub":
@@ -35,25 +37,27 @@ class Exact:
         shifts = np.asarray(exponent - least).astype(object)
         return cls(np.asarray(numbers).astype(object) << shifts, Fraction(2) ** least)
 
-    def in_unit(self, unit):
+    def in_unit(self, unit: Fraction) -> np.ndarray:
+        """The integers that these numbers are in a unit of which `unit` is a divisor."""
         return self.numbers * int(self.unit / unit)
 
-    def __add__(self, other):
+    def __add__(self, other: "Exact") -> "Exact":
         unit = common([self, other])
         return Exact(self.in_unit(unit) + other.in_unit(unit), unit)
 
-    def __mul__(self, other):
+    def __mul__(self, other: "Exact") -> "Exact":
         return Exact(self.numbers * other.numbers, self.unit * other.unit)
 
-    def each(self, function):
+    def each(self, function: Callable[[np.ndarray], np.ndarray]) -> "Exact":
         """A function of the array of integers, with the same unit."""
         return Exact(function(self.numbers), self.unit)
 
-    def floats(self):
+    def floats(self) -> np.ndarray:
+        """The numbers as float64."""
         return self.numbers.astype(np.float64) * float(self.unit)
 
 
-def common(arrays):
+def common(arrays: Sequence[Exact]) -> Fraction:
     """The largest unit of which those of all arrays are multiples."""
     lowest = prod({item.unit.denominator for item in arrays})
     return Fraction(gcd(*(int(item.unit * lowest) for item in arrays)), lowest)
@@ -67,7 +71,8 @@ def _padded(x, pads, fill=0):
     return wide
 
 
-def convolved(x, weight, pads, strides, group):
+def convolved(x: np.ndarray, weight: np.ndarray, pads: Sequence[int], strides: Sequence[int],
+              group: int) -> np.ndarray:
     """Sums of a convolution: integers [N, O, H, W]."""
     x = _padded(x, pads)
     outputs, inputs, *kernel = weight.shape
@@ -100,7 +105,7 @@ def _means(x, given):
     return Exact(sums * (whole // counts), x.unit / whole)
 
 
-def rounded(x, scale, zero=0):
+def rounded(x: Exact, scale: Any, zero: Any = 0) -> tuple[np.ndarray, np.ndarray]:
     """(x / scale + zero rounded to integers, ties to even; distances of the numbers to the next
     ties, from 0 to 1/2); `scale` and `zero` are numbers."""
     ratio = x.unit / Fraction(float(scale))
@@ -110,7 +115,7 @@ def rounded(x, scale, zero=0):
     return whole + up, np.abs(((2 * rest - b) / (2 * b)).astype(np.float64))
 
 
-def codes_of(node, x, numbers):
+def codes_of(node: NodeProto, x: Exact, numbers: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
     """(codes, distances to ties) of a quantizer; `numbers`: what it reads but x, arrays."""
     given = {item.name: helper.get_attribute_value(item) for item in node.attribute}
     if node.op_type == "BipolarQuant":
@@ -126,13 +131,13 @@ def codes_of(node, x, numbers):
     return np.clip(codes + int(zero), info.min, info.max), distance
 
 
-def dequantized(node, codes, numbers):
+def dequantized(node: NodeProto, codes: np.ndarray, numbers: Sequence[Any]) -> Exact:
     """The Exact numbers of codes of a quantizer."""
     zero = 0 if node.op_type == "BipolarQuant" else int(numbers[1])
     return Exact(codes - zero) * Exact.of(numbers[0])
 
 
-def compute(node, inputs, arrays):
+def compute(node: NodeProto, inputs: Sequence[Any], arrays: Sequence[Any]) -> Exact:
     """The result of a node: Exact. `inputs`: Exact; `arrays`: those of constants, or None."""
     given = {item.name: helper.get_attribute_value(item) for item in node.attribute}
     x, kind = inputs[0], node.op_type
@@ -144,9 +149,9 @@ def compute(node, inputs, arrays):
         scale, zero = (np.reshape(item, shape) if np.ndim(item) else item for item in arrays[1:])
         return (x + Exact.of(-np.int64(zero))) * Exact.of(scale)
     if kind == "Conv":
-        sums = convolved(x.numbers, inputs[1].numbers, given.get("pads", (0, 0, 0, 0)),
-                         given.get("strides", (1, 1)), given.get("group", 1))
-        sums = Exact(sums, x.unit * inputs[1].unit)
+        sums = Exact(convolved(
+            x.numbers, inputs[1].numbers, given.get("pads", (0, 0, 0, 0)),
+            given.get("strides", (1, 1)), given.get("group", 1)), x.unit * inputs[1].unit)
         return sums + inputs[2].each(lambda item: item.reshape(-1, 1, 1)) if inputs[2:] else sums
     if kind == "MatMul":
         return Exact(x.numbers @ inputs[1].numbers, x.unit * inputs[1].unit)
@@ -194,7 +199,9 @@ def _by_reference(node, inputs, arrays):
     return inputs[0].each(lambda item: item.reshape(-1)[places])
 
 
-def walk(model, feeds, replaced=None):
+def walk(model: ModelProto, feeds: Mapping[str, np.ndarray],
+         replaced: Callable[[NodeProto, np.ndarray], np.ndarray] | None = None
+         ) -> tuple[dict[str, Exact], dict[str, np.ndarray]]:
     """Compute a network: {tensor: Exact} and {quantizer's output: distances of its numbers to
     ties}.
 
@@ -205,7 +212,7 @@ def walk(model, feeds, replaced=None):
     values = {name: Exact.of(array) for name, array in {**arrays, **feeds}.items()}
     distances = {}
     for node in model.graph.node:
-        inputs = [values.get(name) for name in node.input]
+        inputs: list[Any] = [values.get(name) for name in node.input]
         mine = [arrays.get(name) for name in node.input]
         name = node.output[0]
         if node.op_type not in _QUANTIZERS:

@@ -2,8 +2,8 @@
 
 A `Real` is an array of exact numbers and, for each, how far the float32 number that ONNX Runtime
 has in its place can be. The bounds are the usual ones of rounding errors (Higham, Accuracy and
-Stability of Numerical Algorithms, ch. 3): each operation rounds by at most u = 2**-24 of its result,
-and a sum of n products, in whatever order and with or without fused multiplications, by
+Stability of Numerical Algorithms, ch. 3): each operation rounds by at most u = 2**-24 of its
+result, and a sum of n products, in whatever order and with or without fused multiplications, by
 gamma(n) = n u / (1 - n u) of the sum of their magnitudes. They are computed in float64 and then
 enlarged by 2**-30 of themselves, more than float64 can be off here.
 
@@ -377,8 +377,9 @@ def _function(node, x, opset):
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
     evaluator, x_ = ReferenceEvaluator(model), x.exact.floats()
     with np.errstate(all="ignore"):
-        found, *ends = (evaluator.run(None, {node.input[0]: numbers})[0].astype(np.float64)
-                        for numbers in (x_, x_ - x.error, x_ + x.error))
+        made: list[Any] = [evaluator.run(None, {node.input[0]: numbers}) for numbers in (
+            x_, x_ - x.error, x_ + x.error)]
+    found, *ends = (np.asarray(item[0], np.float64) for item in made)
     # Where the number read is a little off, a step of the function may be passed.
     moved = np.fmax(*(np.abs(end - found) for end in ends))
     return Real(Exact.of(found), NEAR * np.maximum(1, np.abs(found)) + moved * _SAFE)

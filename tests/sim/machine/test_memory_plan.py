@@ -215,7 +215,7 @@ def test_taps_side_by_side_read_what_they_should(channels):
     at, array = next((n, i) for n, i in enumerate(program.instructions)
                      if i.opcode == Opcode.ARRAY and i.side)
     for name, step in (("base", 1), ("x_start", 1), ("x_start", -1), ("y_start", 1),
-                       ("out_x", -1), ("accumulator", 1)):
+                       ("out_x", -1), ("accumulator", 1), ("side", -1), ("side", 1)):
         changed = replace(array, fields=array.fields | {name: array.fields[name] + step})
         program.instructions[at] = changed
         with pytest.raises(MemoryPlanError):

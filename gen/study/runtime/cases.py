@@ -50,8 +50,8 @@ def _of_two(operator: str) -> Case:
 def _conv(net: Network) -> None:
     channels, rows, columns = net.sizes()
     outputs, groups = int(net.rng.integers(1, 6)), 1
-    style = net.pick("plain", "plain", "group", "depthwise")
-    if style == "depthwise":
+    style = net.pick("plain", "plain", "group", "each")
+    if style == "each":
         groups, outputs = channels, channels
     elif style == "group":
         groups, channels, outputs = 2, 4, 2 * net.pick(1, 2)

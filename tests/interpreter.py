@@ -112,6 +112,7 @@ class Interpreter:
         arch = self.arch
         images, weight_images = self.images[arch.activation], self.images[arch.weight]
         word = i.weight_base
+        self.apart = {}         # sums so far of each pixel whose taps have rows of their own
         for ky in range(i.kernel_y):
             for kx in range(i.kernel_x):
                 for block in range(i.blocks):
@@ -142,6 +143,11 @@ class Interpreter:
                                    for column in range(arch.columns)]
                         word += 1
                     self.array_pass(i, ky, kx, block, rows, images, times, factors)
+
+    def slot(self, i):
+        """The first group of a word that a POST writes."""
+        bits = (self.arch.slots - 1).bit_length()
+        return i.slot & (1 << bits) - 1 if self.arch.tap_rows else i.slot
 
     def factor(self, word, column):
         """What a word of scales multiplies the sums of a column by."""
@@ -197,8 +203,11 @@ class Interpreter:
                             continue
                         words.append(self.parts(codes, arch.activation) if i.signs else
                                      [images[code] for code in codes])
-        if i.side:
+        if i.side in (1, 2):
             words = self.side_by_side(words, vector >> i.side)
+        if i.side == 3:
+            first = (ky * i.kernel_x + kx) * i.height * arch.height_unit * arch.lanes
+            words = [word[first:] + word[:first] for word in words]
         if i.starts == 0:
             height = i.height * arch.height_unit
             if arch.activation.binary and height:
@@ -232,6 +241,11 @@ class Interpreter:
         self.now.add(("ACCUMULATOR", pixel, True))
         if i.accumulate:
             self.now.add(("ACCUMULATOR", pixel, False))
+        if i.side == 3:         # one pass: what was there is added once, and the whole is clipped
+            there, so_far = self.apart.setdefault(pixel, (
+                [times * n for n in self.sums[pixel]], [0] * arch.columns))
+            self.apart[pixel] = there, [a + b for a, b in zip(so_far, sums, strict=True)]
+            sums, times = [a + b for a, b in zip(there, self.apart[pixel][1], strict=True)], 0
         for column in range(arch.columns):
             total = sums[column] + times * self.sums[pixel][column]
             if arch.accumulator is not None:
@@ -321,7 +335,7 @@ class Interpreter:
         word = self.operands[i.operand_base + place]
         done = []
         for c, code, (_, _, (factor, right, _), _, offset) in zip(
-                first, word[i.slot * self.arch.group:], parameters, strict=False):
+                first, word[self.slot(i) * self.arch.group:], parameters, strict=False):
             r = self.images[self.arch.activation][code] - i.operand_zero
             if isinstance(self.arch.activation, Float):
                 c = (-1) ** (c < 0) * self.magnitudes[abs(c)]
@@ -381,7 +395,14 @@ class Interpreter:
                                 [code >> width - 1 == 0 for code in values])
                         self.write_signs(memory[word], i.slot * len(bits), bits)
                     else:
-                        memory[word][i.slot * arch.group:(i.slot + 1) * arch.group] = values
+                        slots = [self.slot(i)]
+                        copies = i.slot >> (arch.slots - 1).bit_length()
+                        if arch.tap_rows and copies and name == "ACTIVATION":
+                            apart = arch.height_unit * arch.lanes << copies - 1
+                            slots = [slot for slot in range(arch.slots)
+                                     if (slot - slots[0]) * arch.group % apart == 0]
+                        for slot in slots:
+                            memory[word][slot * arch.group:(slot + 1) * arch.group] = values
         elif i.raw:
             for chunk in range(arch.chunks):
                 part = values[chunk * arch.post_lanes:(chunk + 1) * arch.post_lanes]

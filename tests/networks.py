@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 from systolith.hw.formats import Bipolar, Float
 from systolith.hw.spec.isa import Destination, Opcode
+from systolith.hw.spec.loops import slot_of
 from systolith.hw.spec.numbers import MULTIPLIER_BITS
 from systolith.hw.spec.words import unpack_group_items, unpack_raw_items
 from systolith.sim.machine.host import pack_inputs, unpack_outputs
@@ -243,7 +244,8 @@ def gather(program, simulator):
                        else (i.copy_base, "operand"))
         word = base + oy * i.stride_y + ox * i.stride_x - getattr(host.tensors[name], where)
         block, pixel = np.divmod(word, height * width)
-        array[block * arch.groups_per_word + i.slot, pixel // width, pixel % width] = result.items
+        group = block * arch.groups_per_word + slot_of(i, arch)
+        array[group, pixel // width, pixel % width] = result.items
     for stored in simulator.stores:
         name, height, width, array = plane(stored.layer)
         offset = stored.addresses - host.tensors[name].external

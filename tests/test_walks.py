@@ -44,6 +44,9 @@ WALKS = {
         "hw/spec/legality.py",                  # ARRAY.side
         "hw/core/array.py", "hw/core/compute.py",               # the rows' delays
         "gen/compile/side_by_side.py"},         # which layers use it
+    "tap_rows": OPTION - {"gen/measure/module_terms.py"} | {
+        "gen/measure/estimate.py",              # refused, as it was not measured
+        "hw/spec/legality.py"},                 # ARRAY.side; all else asks for `Arch.banks`
     "load_windows": OPTION - {"gen/measure/module_terms.py"} | {
         "gen/measure/estimate.py",              # refused, as it was not measured
         "hw/spec/legality.py", "hw/spec/widths.py",             # LOAD's steps

@@ -12,6 +12,9 @@ __all__ = ["Box", "Rectangle", "boxes", "even", "pieces", "runs_of"]
 #: ((first row, end), (first column, end)) of a map.
 Rectangle = tuple[tuple[int, int], tuple[int, int]]
 
+#: The most rows and columns of a kernel in an ARRAY instruction.
+_TAPS = LIMITS["kernel_y"], LIMITS["kernel_x"]
+
 
 def even(total: int, parts: int) -> list[tuple[int, int]]:
     """[(start, end)] of ranges that cut 0 to `total` into `parts` pieces whose sizes differ by one
@@ -51,17 +54,18 @@ def runs_of(made: np.ndarray, box: Box) -> list[Box]:
     return [Box(a, b - a, c, d - c, e, f - e) for a, b, mine in found for c, d, e, f in mine]
 
 
-def boxes(box: Box, most: int) -> list[Box]:
+def boxes(box: Box, most: int, taps: tuple[int, int] = _TAPS) -> list[Box]:
     """Boxes of at most `most` passes, each of which an ARRAY instruction can make, that one after
-    the other are the same passes in the same order as `box`."""
+    the other are the same passes in the same order as `box`; of at most `taps` rows and columns of
+    the kernel."""
     y, rows, x, columns, b, blocks = box
-    fits_x, fits_b = columns <= LIMITS["kernel_x"], blocks <= LIMITS["blocks"]
+    fits_x, fits_b = columns <= taps[1], blocks <= LIMITS["blocks"]
     if fits_x and fits_b and columns * blocks <= most:
-        limit = min(most // (columns * blocks), LIMITS["kernel_y"])
+        limit = min(most // (columns * blocks), taps[0])
         return [Box(y + low, high - low, x, columns, b, blocks)
                 for low, high in pieces(rows, limit)]
     if fits_b and blocks <= most:
-        limit = min(most // blocks, LIMITS["kernel_x"])
+        limit = min(most // blocks, taps[1])
         cut = [(x + low, high - low, b, blocks) for low, high in pieces(columns, limit)]
     else:
         limit = min(most, LIMITS["blocks"])

@@ -84,7 +84,7 @@ def _layer(conv, layer, plan, images, rounds, arch, tensors, taps, array):
         pool_stride=pool.stride, pool_pads=pool.pads, pool_sum=pool.sum, raw=conv.raw,
         weight_bits=prod(conv.weights.shape) * (
             arch.part.width if layer.signs and arch.part else width_of(layer.narrow, arch)),
-        passes=rounds * layer.images * layer.passes * sum(
+        passes=rounds * layer.images * layer.fillings * sum(
             len(plan.sub_tiles(tile)) for tile in plan.tiles),
         array_cycles=rounds * plan.cycles,
         ideal_cycles=-(-rounds * images * conv.macs // (

@@ -13,7 +13,7 @@ from systolith.sim.model.conv import Conv
 from systolith.sim.model.weights import Weights
 
 from .axis import Axis
-from .boxes import Rectangle, runs_of
+from .boxes import Rectangle, boxes, runs_of
 from .from_above import FromAbove, plan_from_above
 from .limits import LIMITS, POST
 
@@ -21,6 +21,8 @@ __all__ = ["MOST_ADDENDS", "Layer", "made_twice"]
 
 #: Weights of the chip of which one weight of a layer may be the sum.
 MOST_ADDENDS = 3
+#: The most rows and columns of a kernel whose taps have rows of their own in one pass.
+_TAPS = 4, 4
 
 
 def made_twice(conv: Conv, idle: int) -> bool:
@@ -63,6 +65,13 @@ class Layer:
         rows each compute another tap of a row of the kernel (`gen/compile/side_by_side.py`).
     spread : int
         N > 0: the words of its output hold all channels 2**N times, as far as columns go.
+    part : int
+        N > 0: each tap of the kernel has N times `arch.height_unit` rows of the array, which see
+        its pixel; as many taps as have room are one pass (`gen/compile/own_rows.py`). N is a power
+        of two.
+    copies : int
+        N > 0: its channels are written in every N times `arch.height_unit` rows' part of the words
+        of its output.
     halves : bool
         It reads halves of codes. Its weights are those of the network times 2**half.
     """
@@ -77,6 +86,8 @@ class Layer:
     to_signs: bool = False
     side: int = 0
     spread: int = 0
+    part: int = 0
+    copies: int = 0
     halves: bool = False
 
     @property
@@ -183,6 +194,8 @@ class Layer:
         the lanes of others cancel or have the weight 0; all of them and the word of scales where
         weights are in blocks."""
         arch = self.arch
+        if self.part:
+            return self.part * arch.height_unit
         if self.side:
             before = (self.beside - 1) * (arch.vector >> self.side)
             return arch.height_of(before + self.conv.inputs)
@@ -196,7 +209,7 @@ class Layer:
         """Which of the chip's narrower widths the weights have in memory, as of ARRAY's field
         `narrow`: the one with the fewest words that holds them all; 0: the chip's own."""
         arch = self.arch
-        if self.signs or len(self.addends) > 1 or not arch.weight_widths:
+        if self.signs or len(self.addends) > 1 or not arch.weight_widths or self.part:
             return 0
         weights = self.conv.weights.in_format(arch.weight)
         if weights is None:             # `check_layer` refuses it
@@ -358,6 +371,17 @@ class Layer:
         """Passes for one sub-tile, all column blocks together."""
         return self.weight_words // self.pass_words
 
+    def together(self, box: Box) -> list[Box]:
+        """The boxes that a box of passes is cut into where taps have rows of their own: each is one
+        pass."""
+        return boxes(box, self.arch.banks // self.part, _TAPS)
+
+    @property
+    def fillings(self) -> int:
+        """Times that the pixels of a sub-tile are streamed, all column blocks together: a pass each
+        time, or several where taps have rows of their own."""
+        return self.column_blocks * len(self.together(self.kernel)) if self.part else self.passes
+
     @property
     def most_passes(self) -> int:
         """Passes for one sub-tile of the column block with the most."""
@@ -449,11 +473,11 @@ class Layer:
 
     def pass_cycles(self, pixels: int) -> int:
         """Cycles of a pass over so many pixels."""
-        return max(pixels, shortest_pass(self.arch, self.height))
+        return max(pixels, shortest_pass(self.arch, 0 if self.part else self.height))
 
     def cycles(self, height: int, width: int) -> int:
         """Cycles of all passes over height x width results."""
         if self.from_above:
             blocks = self.passes // self.taps
             return blocks * self.from_above.cycles(self, height, width)
-        return self.passes * self.pass_cycles(self.pixels(height, width))
+        return self.fillings * self.pass_cycles(self.pixels(height, width))

@@ -73,6 +73,8 @@ class LayerCode:
         if not self.resident or 2 * layer.most_weight_words > self.arch.weight_depth:
             most = min(most, max(1, self.arch.weight_depth // layer.pass_words // 4))
         self.most = most                        # passes that are loaded together
+        # Taps have rows of their own only where the layer before has written copies on the chip.
+        self.apart = bool(layer.part and isinstance(source, Region) and source.outside is None)
         # Parameters are loaded in runs of whole column blocks, or of groups.
         self.groups = layer.groups + sink.pad_lanes
         half = self.arch.parameter_depth // 2 // self.arch.chunks
@@ -116,7 +118,8 @@ class LayerCode:
         arch, channels = self.arch, self.sink.shape[0]
         if channels > arch.vector:
             return -(-channels // arch.vector) * arch.groups_per_word
-        return -(-arch.height_of(channels) * arch.lanes // arch.group)
+        rows = max(arch.height_of(channels), self.layer.copies * arch.height_unit)
+        return -(-rows * arch.lanes // arch.group)
 
     # Input and weights.
 
@@ -189,7 +192,8 @@ class LayerCode:
                 base = ring.place(key, end - first)
                 stream.loaded[key] = set()
         loaded = self.resident and name in stream.loaded[key]
-        for box in boxes(used, layer.most_passes if loaded else self.most):
+        for box in (layer.together(used) if self.apart else
+                    boxes(used, layer.most_passes if loaded else self.most)):
             words = box.passes * layer.pass_words
             if base is None:
                 piece = (layer.index, name, box)
@@ -252,7 +256,7 @@ class LayerCode:
             stride_kx=taps_x * x.dilation * (columns > 1),
             stride_block=region.plane * (blocks > 1),
             height=self.layer.height % self.arch.fill // self.arch.height_unit,
-            side=self.layer.side)
+            side=3 if self.apart else self.layer.side)
         if above:
             runs, out_x = -(-height // above.results), above.columns(self.layer, across)
             zero = self.arch.activation.zero_code
@@ -263,7 +267,7 @@ class LayerCode:
                 start_y=y.stride, start_x=x.stride, results_x=across,
                 pad_code=pad_code if padding else zero)
             return
-        fields |= dict(pad_valid=padding or self.layer.side > 0,
+        fields |= dict(pad_valid=padding or self.layer.side > 0 or self.apart,
                        pad_code=pad_code if padding else 0)
         if not self.layer.in_order:
             (a, b), (c, d) = y.under(sub[0]), x.under(sub[1])
@@ -310,7 +314,8 @@ class LayerCode:
         if conv.table is not None:
             fields |= looked_up(self.stream, self.layer, self.tables)
         inside = {"destination": _INSIDE[sink.chip is not None, sink.copy is not None],
-                  "slot": slot, "stride_y": self.width * step_y, "stride_x": step_x}
+                  "slot": slot | self.layer.copies.bit_length() << arch.copy_bits,
+                  "stride_y": self.width * step_y, "stride_x": step_x}
         inside |= {name: base + word for name, base in
                    (("base", sink.chip), ("copy_base", sink.copy)) if base is not None}
         if inside["destination"] is not None:

@@ -17,6 +17,7 @@ from .layer import Layer
 from .legal import check_channels, check_layer
 from .needs import in_planes
 from .operands import OperandMemory
+from .own_rows import with_own_rows
 from .plan import Plan
 from .planes import lay_out_planes
 from .side_by_side import with_side_taps
@@ -88,7 +89,8 @@ def layers_of(graph: Graph, arch: Arch, combined: Collection[str], lanes: Collec
                     _lanes(conv.input, graph, recipes), arch)
         layers.append(layer)
     fixed = {*inputs, *graph.outputs, *combined, *lanes}
-    return with_side_taps(layers, graph, fixed), recipes
+    layers = with_side_taps(layers, graph, fixed)
+    return with_own_rows(layers, graph, {*inputs, *lanes}), recipes
 
 
 def _lanes(name, graph, recipes):

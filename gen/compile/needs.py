@@ -145,6 +145,16 @@ def _has_side_taps(conv, tensors, arch):
             and geometry.stride[1] == geometry.dilation[1] == 1)
 
 
+def _has_own_rows(conv, tensors, arch):
+    """Whether taps of a layer can have rows of their own: its channels fill half of them at most.
+    """
+    geometry, channels = conv.geometry, tensors[conv.input].shape[0]
+    return (max(conv.weights.shape[2:]) > 1 and geometry.groups == 1
+            and 2 * channels <= arch.vector and conv.weights.format.binary
+            == arch.activation.binary and not (geometry.replicate and geometry.padded)
+            and (geometry.pad_code is not None or not geometry.padded))
+
+
 def _has_windows(conv, tensors, arch):
     """Whether a layer reads an input of few channels, which no layer writes: the words of its taps
     share bytes."""
@@ -200,6 +210,7 @@ SAVINGS = (
     Need("depthwise", _is_depthwise, "depthwise convolutions"),
     Need("packed_signs", _reads_signs, "binary layers between layers of integers"),
     Need("side_taps", _has_side_taps, "kernels over few channels"),
+    Need("tap_rows", _has_own_rows, "kernels over channels of half of the rows or fewer"),
     Need("load_windows", _has_windows, "kernels over images of few channels"),
     Need("packed_halves", _reads_halves, "layers of activations and weights of half the bits"),
     Need("weight_widths", _narrow_bits, "weights of few bits", all_of=True),

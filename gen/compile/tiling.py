@@ -90,7 +90,7 @@ def _estimated_cycles(layer, tiles, rows, columns, pixels):
     each = -(-layer.results // tiles) * layer.pool
     sub_tiles = -(-each // pixels)
     return sub_tiles, layer.images * tiles * sub_tiles * _step(
-        layer, layer.passes * layer.pass_cycles(-(-each // sub_tiles)))
+        layer, layer.fillings * layer.pass_cycles(-(-each // sub_tiles)))
 
 
 def _whole_kernel(layer, words, buffers, pixels, results):

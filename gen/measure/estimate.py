@@ -154,6 +154,8 @@ def estimate(arch: Arch, target: str = "ecp5", *, dsp: bool | str = True) -> Est
         why = "columns that share their elements"
     elif arch.load_windows:
         why = "bus.windows"
+    elif arch.tap_rows:
+        why = "array.tap_rows"
     elif arch.stages is not None:
         why = "array.stages other than \"auto\""
     elif not knows(fit, arch):

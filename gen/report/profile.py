@@ -6,7 +6,7 @@ import numpy as np
 from systolith.hw.element.element import arithmetic_of
 from systolith.hw.spec import timing as latencies
 from systolith.hw.spec.isa import Opcode, Unit
-from systolith.hw.spec.loops import filled, moved_bytes, passes, steps
+from systolith.hw.spec.loops import filled, fillings, moved_bytes, steps
 from systolith.hw.spec.memories import MEMORIES, Space, loadable
 from systolith.hw.spec.program import Program
 from systolith.hw.spec.records import Record
@@ -83,7 +83,8 @@ def work(program: Program, timing: Timing) -> dict[Unit, np.ndarray]:
     spans: dict[Unit, list] = {unit: [] for unit in Unit}
     for code, (first, last) in zip(program.instructions, timing.instructions, strict=True):
         if code.unit == Unit.ARRAY:
-            shortest = latencies.shortest_pass(arch, filled(code, arch) if passes(code) > 1 else 0)
+            shortest = latencies.shortest_pass(
+                arch, filled(code, arch) if fillings(code) > 1 else 0)
             last += max(0, shortest - steps(code, arch)) - through_array
         elif code.unit == Unit.POST:
             last -= latencies.item_latency(arch, raw=code.raw, operand=code.operand,

@@ -80,7 +80,8 @@ class Compute(ExecutionUnit):
     i, available, take, give, busy, progress, state, missing
         See `UnitSignature`. `busy`: an instruction waits at `i` or has sums that are not written.
     activation_address : Out, activation_data : In
-        The activation memory's read port; data one cycle after the address.
+        The activation memory's read port; data one cycle after the address. On chips with banks,
+        an address for each.
     weight_address : Out, weight_data : In
         The weight memory's read port.
     read_address : In, read_data : Out(ArrayLayout(accumulators, columns))
@@ -94,7 +95,8 @@ class Compute(ExecutionUnit):
         self.feeder = WeightFeeder(arch=arch)
         self.column = AccumulatorColumn(arch=arch)
         super().__init__(isa.Opcode.ARRAY, arch=arch, own={
-            "activation_address": Out(range(arch.activation_depth)),
+            "activation_address": Out(range(arch.activation_depth) if arch.banks == 1 else
+                                      data.ArrayLayout(range(arch.activation_depth), arch.banks)),
             "activation_data": In(arch.activation_bits),
             "weight_address": Out(range(arch.weight_depth)),
             "weight_data": In(arch.weight_bits),
@@ -204,7 +206,7 @@ class Compute(ExecutionUnit):
         new, rows, unit = self.i.payload, arch.fill, arch.height_unit
         shortest = shortest_pass(arch) - 1
         whole = (new.height == 0) | (new.starts != 0)
-        filled = new.height * unit
+        filled = new.height * unit if arch.banks == 1 else self._filled(m, new)
         height = keep(m, arch, flow.begun, Mux(whole, rows, filled), "height")
         m.d.comb += [
             feeder.base.eq(keep(m, arch, flow.begun, new.weight_base, "weight_base")),
@@ -229,6 +231,17 @@ class Compute(ExecutionUnit):
                     feeder.swap.eq(can_swap & pixels.running & pixels.first_pixel & ~filled)]
             with m.If(feeder.swap | pixels.step):
                 m.d.sync += filled.eq(feeder.swap & flow.above)
+
+    def _filled(self, m, new):
+        """Rows that the passes of an instruction fill, on chips with banks: `height` for each of
+        the steps that are one pass."""
+        arch = self.arch
+        steps = Signal(range(arch.banks + 1))
+        m.d.comb += steps.eq(new.height)
+        for number in range(4):                 # a power of two, times so many steps
+            with m.If((new.side == 3) & (new.height == 1 << number)):
+                m.d.comb += steps.eq((new.kernel_y[:3] * new.kernel_x[:3]) << number)
+        return steps * arch.height_unit
 
     def _elaborate_pixels(self, m, flow, pixels):
         """A pixel's way: decision, coordinates, address, word, array."""
@@ -260,12 +273,20 @@ class Compute(ExecutionUnit):
         m.d.sync += takes.eq(Mux(swap, used | first.replicate(arch.fill), 0))
         idle = sum(1 << n for n in range(arch.columns * arch.lanes)
                    if arch.weight.binary and n % arch.lanes % 2)
-        activations = Mux(later(pixels.inside, enters - 2, "inside"), word,
-                          pad_code.replicate(arch.vector))
+        if arch.banks == 1:
+            activations = Mux(later(pixels.inside, enters - 2, "inside"), word,
+                              pad_code.replicate(arch.vector))
+            addresses = later(pixels.address, enters - 4, "activation_address")
+        else:
+            inside, each = later(pixels.inside_banks, enters - 4, "inside"), len(word) // arch.banks
+            activations = Cat(
+                Mux(inside[bank], word.word_select(bank, each),
+                    pad_code.replicate(arch.vector // arch.banks)) for bank in range(arch.banks))
+            addresses = later(pixels.address, enters - 5, "activation_address")
         if arch.activation.binary:
             activations = activations & Cat(bit.replicate(arch.lanes) for bit in used)
         m.d.comb += [
-            self.activation_address.eq(later(pixels.address, enters - 4, "activation_address")),
+            self.activation_address.eq(addresses),
             self.weight_address.eq(later(self.feeder.address, enters - 4, "weight_address")),
             array.swap.eq(takes),
             array.weights.eq(Mux(later(self.feeder.fetching, enters - 1, "fetching"), own, idle)),

@@ -111,6 +111,8 @@ class Post(ExecutionUnit):
         m.submodules.writer = writer = ResultWriter(arch=arch)
         for part in (reader, writer):
             m.d.comb += [part.begin.eq(begin), *_share(part.fields, fields)]
+        if arch.banks > 1:
+            m.d.comb += writer.fields.apart.eq(fields.slot[arch.copy_bits:])
         self._elaborate_control(m, fields, begin, reader, writer)
 
         operand = fields.operand.any() if arch.operand_depth else Const(0)
@@ -369,7 +371,8 @@ class Post(ExecutionUnit):
 
 def _share(some, fields):
     """Statements that give a part's view of the instruction, `some`, the fields that it has."""
-    return [some[name].eq(fields[name]) for name, _ in some.shape()]
+    return [some[name].eq(fields[name]) for name, _ in some.shape()
+            if name in fields.shape().members]
 
 
 def _choose(condition, one, other):

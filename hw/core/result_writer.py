@@ -24,7 +24,7 @@ def fields_layout(arch: Arch) -> data.StructLayout:
         **({"signs": 1} if arch.parts else {}),
         **map_address.FIELDS.members, "destination": _LAYOUT["destination"].shape, "raw": 1,
         "base": _LAYOUT["base"].shape, "copy_base": _LAYOUT["copy_base"].shape,
-        "slot": range(arch.slots)})
+        "slot": range(arch.slots), **({"apart": 3} if arch.banks > 1 else {})})
 
 
 class ResultWriter(wiring.Component):
@@ -107,6 +107,8 @@ class ResultWriter(wiring.Component):
         ]
         words = group.replicate(arch.groups_per_word)
         slots = (1 << fields.slot)[:arch.slots]
+        if arch.banks > 1:
+            slots = self._copies(m, slots)
         if not arch.parts:
             m.d.comb += self.write_data.eq(words)
             m.d.sync += enable.eq(Mux(ends & to_activation, slots, 0))
@@ -124,6 +126,21 @@ class ResultWriter(wiring.Component):
             self._elaborate_copy(m, ends, address.word)
         self._elaborate_items(m, push)
         return m
+
+    def _copies(self, m, slots):
+        """The slots of a word in which a group is written, from the first one, one bit each."""
+        arch = self.arch
+        each = arch.slots // arch.banks         # of a bank
+        found = Signal(arch.slots, name="slots")
+        m.d.comb += found.eq(slots)
+        with m.Switch(self.fields.apart):
+            for number in range(1, arch.banks.bit_length() + 1):
+                period = each << number - 1
+                if period < arch.slots:
+                    with m.Case(number):
+                        m.d.comb += found.eq(
+                            Cat(slots[:period].replicate(-(-arch.slots // period)))[:arch.slots])
+        return found
 
     def _elaborate_copy(self, m, ends, word):
         """The operand memory is written at the same strides, so many words apart."""

@@ -1,10 +1,11 @@
 """The affine address generator: which activation word each pixel of each pass reads."""
 
 from functools import reduce
+from itertools import product
 from operator import and_, or_
 
-from amaranth.hdl import Module, Mux, Signal
-from amaranth.lib import wiring
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from systolith.hw.spec import isa
 from systolith.hw.spec.arch import Arch
@@ -14,6 +15,8 @@ from .unit import keep
 
 __all__ = ["PixelStreamer"]
 
+#: ARRAY's `side` where all steps of the kernel are one pass, each in rows of its own.
+_ROWS = 3
 #: From the innermost to the outermost.
 _LOOPS = ("pool_x", "pool_y", "out_x", "out_y", "blocks", "kernel_x", "kernel_y")
 
@@ -62,6 +65,9 @@ class PixelStreamer(wiring.Component):
         Two cycles after the flags. 0: the pixel is padding, the address means nothing.
     address : Out(range(activation_depth))
         The activation word, with `inside`; where padding is replicated, that of the nearest pixel.
+        On chips with banks there is one for each bank, a cycle later.
+    inside_banks : Out(banks)
+        A cycle after `address`, on chips with banks: `inside` for the pixel of each bank.
     """
 
     def __init__(self, *, arch: Arch) -> None:
@@ -71,7 +77,10 @@ class PixelStreamer(wiring.Component):
             "begin": Out(1), "running": Out(1), "step": Out(1), "finish": Out(1),
             "first_pixel": Out(1), "last_pixel": Out(1),
             "last_tap": Out(1), "last_column": Out(1), "first_pass": Out(1), "last_pass": Out(1),
-            "inside": Out(1), "address": Out(range(arch.activation_depth)),
+            "inside": Out(1), **({"address": Out(range(arch.activation_depth))}
+                                 if arch.banks == 1 else {
+                "address": Out(data.ArrayLayout(range(arch.activation_depth), arch.banks)),
+                "inside_banks": Out(arch.banks)}),
         })
 
     def elaborate(self, platform: object) -> Module:
@@ -105,7 +114,10 @@ class PixelStreamer(wiring.Component):
                                   for what in ("new_single", "single"))
             moves[name] = Signal(name=f"{name}_moved", reset_less=True)
             touched[name] = reached
-            m.d.sync += [new_single.eq(new[name] == 1), moves[name].eq(reached & ~last[name])]
+            one = new[name] == 1
+            if self.arch.banks > 1 and name.startswith("kernel"):
+                one |= new.side == _ROWS        # all its steps are one pass
+            m.d.sync += [new_single.eq(one), moves[name].eq(reached & ~last[name])]
             with m.If(self.begin):
                 m.d.sync += [single.eq(new_single), last[name].eq(new_single)]
             with m.Elif(reached):
@@ -150,7 +162,8 @@ class PixelStreamer(wiring.Component):
                         for name in names} for when, names in (
             (self.begin, ("base", "x_start", "y_start")),
             (begins, ("stride_px", "stride_ox", "stride_kx", "stride_py", "stride_oy", "stride_ky",
-                      "stride_block", "x_last", "y_last", "replicate"))))
+                      "stride_block", "x_last", "y_last", "replicate",
+                      *(("side", "height", "kernel_x") if self.arch.banks > 1 else ())))))
 
         def walk(axis):
             """A coordinate: it begins again at its value of the row, of the pass or of the
@@ -176,7 +189,7 @@ class PixelStreamer(wiring.Component):
                 m.d.sync += first.eq(reached)
             return now
         x, y = walk("x"), walk("y")
-        base = Signal(self.address.shape(), name="base_now", reset_less=True)
+        base = Signal(range(self.arch.activation_depth), name="base_now", reset_less=True)
         with m.If(moves["kernel_x"] | moves["x to start"]):
             m.d.sync += base.eq(early["base"])
         with m.Elif(moves["blocks"]):
@@ -188,13 +201,71 @@ class PixelStreamer(wiring.Component):
         base_then = Signal.like(base)
         for axis, value in (("x", x), ("y", y)):
             m.d.comb += outside[axis].eq(value.as_unsigned() > late[f"{axis}_last"])
-            with m.If(value[-1]):
+            with m.If(value[-1] if self.arch.banks == 1 else value[-1] & (late["side"] != _ROWS)):
                 m.d.sync += nearest[axis].eq(0)
             with m.Else():
-                m.d.sync += nearest[axis].eq(Mux(outside[axis], late[f"{axis}_last"], value))
+                beyond = outside[axis]
+                if self.arch.banks > 1:         # other banks may see pixels of the map
+                    beyond = beyond & (late["side"] != _ROWS)
+                m.d.sync += nearest[axis].eq(Mux(beyond, late[f"{axis}_last"], value))
         m.d.sync += [base_then.eq(base),
                      self.inside.eq(late["replicate"] | ~(outside["x"] | outside["y"]))]
-        m.d.comb += self.address.eq(base_then + nearest["y"] + nearest["x"])
+        address = base_then + nearest["y"] + nearest["x"]
+        if self.arch.banks == 1:
+            m.d.comb += self.address.eq(address)
+        else:
+            self._elaborate_banks(m, late, {"x": x, "y": y}, address)
+
+    def _elaborate_banks(self, m, late, coordinates, address):
+        """Each bank's address and window test: those of the pixel, moved by as many steps of the
+        kernel as its rows have. `address` is that of the pixel, two cycles after its decision."""
+        arch, steps = self.arch, 4
+        first = Signal(range(arch.activation_depth), name="address_now", reset_less=True)
+        m.d.sync += first.eq(address)
+
+        def after(value, name):
+            register = Signal.like(value, name=name, reset_less=True)
+            m.d.sync += register.eq(value)
+            return register
+        # What is kept of the instruction comes to each stage as late as the pixels do.
+        moved: dict[str, list[Value]] = {}
+        outside: dict[str, list[Value]] = {}
+        for axis in "xy":
+            stride = late[f"stride_k{axis}"]
+            multiples = [after(stride * number, f"{axis}_times_{number}")
+                         for number in range(1, steps)]
+            moved[axis] = [Const(0, 1), *multiples]
+            then = after(coordinates[axis], f"{axis}_then")
+            last = after(after(late[f"{axis}_last"], f"{axis}_last_then"), f"{axis}_last_late")
+            outside[axis] = []
+            for number, by in enumerate(moved[axis]):
+                there = Signal.like(then, name=f"{axis}_of_{number}", reset_less=True)
+                m.d.sync += there.eq(then + by)
+                outside[axis].append(there.as_unsigned() > last)
+        replicate = after(after(late["replicate"], "replicate_then"), "replicate_late")
+        for bank in range(arch.banks):
+            down, across = self._step_of(m, late, bank)
+            offset = Signal.like(first, name=f"offset_{bank}", reset_less=True)
+            m.d.sync += offset.eq(Array(moved["y"])[down] + Array(moved["x"])[across])
+            down, across = after(down, f"down_{bank}_late"), after(across, f"across_{bank}_late")
+            m.d.comb += self.address[bank].eq(first + offset)
+            m.d.sync += self.inside_banks[bank].eq(replicate | ~(
+                Array(outside["y"])[down] | Array(outside["x"])[across]))
+
+    def _step_of(self, m, late, bank):
+        """The steps of kernel_y and of kernel_x that a bank's rows have, registered; 0 where all
+        rows see the same pixel."""
+        down, across = (Signal(2, name=f"{name}_{bank}", reset_less=True)
+                        for name in ("down", "across"))
+        m.d.sync += [down.eq(0), across.eq(0)]
+        with m.If(late["side"] == _ROWS):
+            with m.Switch(Cat(late["height"], late["kernel_x"][:3])):
+                for height, width in product((1, 2, 4, 8), (1, 2, 3, 4)):
+                    y, x = divmod(bank // height, width)
+                    if y < 4 and width.bit_length() <= len(late["kernel_x"]):
+                        with m.Case(height | width << len(late["height"])):
+                            m.d.sync += [down.eq(y), across.eq(x)]
+        return down, across
 
 
 def _one_of(*choices):

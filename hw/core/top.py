@@ -152,13 +152,16 @@ class Core(wiring.Component):
         def memory_of(space):
             row = MEMORIES[space]
             return Memory(shape=row.bits(arch), depth=row.depth(arch), init=[], attrs=unchecked)
-        activations, weights, parameters = map(
-            memory_of, (Space.ACTIVATION, Space.WEIGHT, Space.PARAMETER))
-        m.submodules.activations = activations
+        if arch.banks > 1:
+            activations = self._elaborate_banks(m, unchecked)
+        else:
+            m.submodules.activations = activations = memory_of(Space.ACTIVATION)
+        weights, parameters = map(memory_of, (Space.WEIGHT, Space.PARAMETER))
         m.submodules.weights = weights
         m.submodules.parameters = parameters
         for memory, address, word in (
-                (activations, compute.activation_address, compute.activation_data),
+                *([(activations, compute.activation_address, compute.activation_data)]
+                  if arch.banks == 1 else []),
                 (weights, compute.weight_address, compute.weight_data),
                 (parameters, post.parameter_address, post.parameter_data)):
             port = memory.read_port()
@@ -193,21 +196,40 @@ class Core(wiring.Component):
             m.d.comb += [post.table_address.eq(new.address), post.table_data.eq(new.table),
                          post.table_enable.eq(new.memory[isa.Memory.TABLE])]
 
+    def _elaborate_banks(self, m, attrs):
+        """The banks of the activation memory, each read at an address of its own."""
+        arch, compute = self.arch, self.compute
+        width, banks = arch.activation_bits // arch.banks, []
+        for number in range(arch.banks):
+            bank = Memory(shape=width, depth=arch.activation_depth, init=[], attrs=attrs)
+            m.submodules[f"activations_{number}"] = bank
+            port = bank.read_port()
+            m.d.comb += [port.addr.eq(compute.activation_address[number]),
+                         compute.activation_data.word_select(number, width).eq(port.data)]
+            banks.append(bank)
+        return banks
+
     def _write(self, m, memory, space, address, word, enable):
         """The write port of a memory, as many bits of whose words as `enable` has are written
         apart. A large memory is written a cycle later, from registers that stand near it: tokens
         for the word are given then at the earliest, and read later."""
-        port = memory.write_port(
-            granularity=None if len(enable) == 1 else len(word) // len(enable))
-        if not MEMORIES[space].large(self.arch):
-            m.d.comb += [port.addr.eq(address), port.data.eq(word), port.en.eq(enable)]
-            return
-        name = space.name.lower()
-        at, what, now = (
-            Signal(port_part.shape(), name=f"{name}_{part}", reset_less=True)
-            for part, port_part in (("at", port.addr), ("word", port.data), ("enable", port.en)))
-        # (each memory's has an enable of its own, so that synthesis keeps them apart)
-        with m.If(enable != 0):
-            m.d.sync += [at.eq(address), what.eq(word)]
-        m.d.sync += now.eq(enable)
-        m.d.comb += [port.addr.eq(at), port.data.eq(what), port.en.eq(now)]
+        banks = memory if isinstance(memory, list) else [memory]
+        if MEMORIES[space].large(self.arch):
+            name = space.name.lower()
+            at, what, now = (Signal(bits, name=f"{name}_{part}", reset_less=True)
+                             for part, bits in (("at", range(MEMORIES[space].depth(self.arch))),
+                                                ("word", len(word)), ("enable", len(enable))))
+            # (each memory's has an enable of its own, so that synthesis keeps them apart)
+            with m.If(enable != 0):
+                m.d.sync += [at.eq(address), what.eq(word)]
+            m.d.sync += now.eq(enable)
+            address, word, enable = at, what, now
+        each = len(enable) // len(banks)        # enables of a bank
+        for number, bank in enumerate(banks):
+            port = bank.write_port(granularity=None if each == 1 else len(word) // len(enable))
+            m.d.comb += port.addr.eq(address)
+            if len(banks) == 1:
+                m.d.comb += [port.data.eq(word), port.en.eq(enable)]
+            else:
+                m.d.comb += [port.data.eq(word.word_select(number, len(port.data))),
+                             port.en.eq(enable.word_select(number, each))]

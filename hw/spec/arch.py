@@ -98,6 +98,13 @@ class Arch:
         "Whether parts of the rows can see pixels to the left of those of others, so that layers "
         "whose channels fill half or a quarter of the rows compute two or four taps of a kernel's "
         "row in a pass. For formats with a 0, and a multiple of 4 rows."))
+    tap_rows: bool = field(default=False, metadata=key("array.tap_rows", Switch(),
+        "Whether rows of the array can see other pixels than those above them, by a bank of the "
+        "activation memory for each 16th of them, so that layers of few channels compute up to "
+        "4 x 4 taps of a kernel in a pass. For arrays in which such a part of the rows has whole "
+        "groups of channels (rows / 16, rounded up, * lanes a multiple of the common divisor of "
+        "rows * lanes and columns) and idle weights cancel; not with side_taps, packed_signs, "
+        "packed_halves or depthwise."))
     packed_halves: bool = field(default=False, metadata=key("array.packed_halves", Switch(),
         "Whether processing elements also multiply numbers of half the bits, two in a code: layers "
         "that read int4 between layers of int8, with weights of int4, take half the passes. For "
@@ -311,6 +318,18 @@ class Arch:
     def height_unit(self) -> int:
         """Rows of the array by which passes of part of them are counted (ARRAY's `height`)."""
         return -(-self.rows // 16)
+
+    @cached_property
+    def banks(self) -> int:
+        """Banks of the activation memory that are read at addresses of their own, one for every
+        `height_unit` rows of the array; 1: all rows see the same pixel."""
+        return self.rows // self.height_unit if self.tap_rows else 1
+
+    @cached_property
+    def copy_bits(self) -> int:
+        """Bits of POST's field `slot` that say which group of a word is written; those above them
+        say how far apart copies of it are written, on chips with banks."""
+        return (self.slots - 1).bit_length()
 
     def height_of(self, channels: int) -> int:
         """Rows of the array that passes over words with so many channels have to fill: all where

@@ -211,7 +211,11 @@ OPCODES = {
                           "sums count `2**half`; chips with signs or halves only"),
         Field("side", 2, "N > 0: the rows of the array are `2**N` equal parts; part n sees the "
                          "pixel n steps before that of the first part. The first `2**N - 1` sums "
-                         "of each pass mean nothing; chips with side taps only", most=2),
+                         "of each pass mean nothing; chips with side taps only. 3: all steps of "
+                         "kernel_y and kernel_x, four each at most, are one pass, which takes "
+                         "`height` weight words for each; step n of them takes n * `height` rows "
+                         "of the array, which see their channels of the pixel of that step; "
+                         "`height` is a power of two; chips with tap rows only", most=3),
         Field("height", 4, "N > 0: passes take weight words for the first N times ceil(rows / 16) "
                            "rows of the array alone; the others have idle weights (0; of bipolar1 "
                            "-1 in even and +1 in odd lanes) and bipolar activations of -1. 0: for "
@@ -244,7 +248,10 @@ OPCODES = {
         _signed("stride_y", 16, "words per step of out_y, in every memory"),
         _signed("stride_x", 8, "words per step of out_x, in every memory"),
         Field("slot", SLOT_BITS, "which group of each word is written, and of the operand words "
-                                 "read"),
+                                 "read, in as many of the lowest bits as the chip's groups need. "
+                                 "The number above them is N > 0: the group is also written in "
+                                 "every further 2**(N - 1) times ceil(rows / 16) rows' part of the "
+                                 "word; chips with tap rows only"),
         Field("signs", 1, "1: of each result its sign is written, a bit that is 1 where the result "
                           "is not negative, or its lower half; slot is which group of bits, and "
                           "those above it in the word become 0; chips with signs or halves only. "

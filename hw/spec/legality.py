@@ -19,9 +19,11 @@ from .loops import (
     axes,
     chunk_count,
     column_group,
+    copies_apart,
     extent,
     group_field,
     run_bytes,
+    slot_of,
     word_starts,
 )
 from .memories import item_bytes, word_bytes
@@ -66,6 +68,7 @@ OPTIONS = (
     Option(Opcode.ARRAY, "signs", 1, 1, *_SIGNS),
     Option(Opcode.ARRAY, "narrow", 1, 3, "weight_widths", "the chip has no narrow weights"),
     Option(Opcode.ARRAY, "side", 1, 2, *_SIDE),
+    Option(Opcode.ARRAY, "side", 3, 3, "tap_rows", "the array's rows see the same pixel"),
     Option(Opcode.POST, "signs", 1, 1, *_SIGNS),
     Option(Opcode.POST, "destination", Destination.OPERAND, Destination.BOTH, *_OPERANDS),
     Option(Opcode.POST, "operand", Combination.SUM, Combination.LATE, *_OPERANDS),
@@ -117,8 +120,12 @@ def _operand_zero(i: Instruction, arch: Arch) -> tuple[int, int] | None:
 
 
 def _slot(i: Instruction, arch: Arch) -> tuple[int, int] | None:
-    used = i.destination != Destination.STORE or i.operand
-    return (0, (arch.slots if i.signs else arch.groups_per_word) - 1) if used else None
+    if i.destination == Destination.STORE and not i.operand:
+        return None
+    if i.slot >> arch.copy_bits and arch.banks > 1:
+        apart = copies_apart(i, arch)           # of the copies, the first one is named
+        return i.slot - slot_of(i, arch), i.slot - slot_of(i, arch) + apart - 1
+    return 0, (arch.slots if i.signs else arch.groups_per_word) - 1
 
 
 def _takes_all_chunks(i: Instruction) -> bool:
@@ -258,8 +265,27 @@ def _signs_come_from_the_left(i: Instruction, arch: Arch) -> str | None:
 
 
 def _pixels_side_by_side_are_numbers(i: Instruction, arch: Arch) -> str | None:
-    if i.side and (i.starts or i.signs or not (i.pad_valid or i.replicate)):
+    if i.side in (1, 2) and (i.starts or i.signs or not (i.pad_valid or i.replicate)):
         return "side is for numbers from the left, and padding that has a code"
+    return None
+
+
+def _taps_have_rows(i: Instruction, arch: Arch) -> str | None:
+    if i.side != 3:
+        return None
+    if not i.pad_valid or i.replicate or i.narrow or i.blocks > 1:
+        return "taps with rows of their own are of one block, and padding has a code"
+    if i.kernel_y > 4 or i.kernel_x > 4 or i.height.bit_count() != 1 or (
+            i.height * i.kernel_y * i.kernel_x > arch.banks):
+        return (f"taps with rows of their own are 4 x 4 at most, in 1, 2, 4 or 8 of "
+                f"{arch.banks} parts of the rows each")
+    return None
+
+
+def _copies_are_there(i: Instruction, arch: Arch) -> str | None:
+    if i.slot >> arch.copy_bits and i.destination != Destination.STORE and (
+            arch.banks == 1 or copies_apart(i, arch) >= arch.slots):
+        return "slot means copies in parts that a word does not have"
     return None
 
 
@@ -322,9 +348,9 @@ RULES: dict[Opcode, tuple[Callable[[Instruction, Arch], str | None], ...]] = {
     Opcode.LOAD: (_address_is_aligned, _rows_are_aligned, _windows_fill_their_run),
     Opcode.ARRAY: (_positions_fit_counters, _doubled_sums_are_kept, _results_start_at_pixels,
                    _no_early_token_from_above, _signs_come_from_the_left,
-                   _pixels_side_by_side_are_numbers),
+                   _pixels_side_by_side_are_numbers, _taps_have_rows),
     Opcode.POST: (_groups_are_there, _raw_results_are_plain, _signs_go_to_activations,
-                  _signs_and_operands_share_a_slot, _limits_are_in_order,
+                  _signs_and_operands_share_a_slot, _copies_are_there, _limits_are_in_order,
                   _zero_point_is_near_the_limits, _first_limits_are_in_order,
                   _looked_up_results_fit_the_table),
     Opcode.STORE: (_bursts_join_whole_beats, _items_are_aligned, _address_is_aligned,

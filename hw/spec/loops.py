@@ -15,10 +15,10 @@ from .isa import Opcode, Pooling
 from .memories import item_bytes, loaded_bytes
 from .narrow import words_of_rows
 
-__all__ = ["Nest", "axes", "begins", "chunk_count", "column_group", "coordinates", "extent",
-           "filled", "group_field", "item_count", "loops", "moved_bytes", "pass_words", "passes",
-           "pixels", "reads", "results", "run_bytes", "steps", "window_columns", "windows",
-           "word_starts"]
+__all__ = ["Nest", "axes", "begins", "chunk_count", "column_group", "coordinates", "copies_apart",
+           "extent", "filled", "fillings", "group_field", "item_count", "loops", "moved_bytes",
+           "pass_words", "passes", "pixels", "reads", "results", "run_bytes", "slot_of", "slots_of",
+           "steps", "window_columns", "windows", "word_starts"]
 
 #: (count, stride) of each loop, the outermost first.
 Nest = tuple[tuple[int, int], ...]
@@ -44,6 +44,12 @@ def extent(start: int, *nest: tuple[int, int]) -> tuple[int, int]:
 def passes(i: Instruction) -> int:
     """Passes of an ARRAY: fillings of the array with weights."""
     return i.kernel_y * i.kernel_x * i.blocks
+
+
+def fillings(i: Instruction) -> int:
+    """Times that an ARRAY streams its pixels: its passes, or one for all of them where each has
+    rows of its own."""
+    return i.blocks if i.side == 3 else passes(i)
 
 
 def pixels(i: Instruction) -> int:
@@ -106,6 +112,23 @@ def column_group(i: Instruction, arch: Arch) -> int:
 def chunk_count(i: Instruction, arch: Arch) -> int:
     """The chunks of its group that a POST reads, the first ones."""
     return i.group >> arch.group_bits_of_post[0] or arch.chunks
+
+
+def slot_of(i: Instruction, arch: Arch) -> int:
+    """The group of a word that a POST writes, or the first one of its copies."""
+    return i.slot % (1 << arch.copy_bits) if arch.banks > 1 else i.slot
+
+
+def copies_apart(i: Instruction, arch: Arch) -> int:
+    """Groups from one copy of a POST's group in a word to the next; those of a word where it writes
+    none."""
+    number = i.slot >> arch.copy_bits if arch.banks > 1 else 0
+    return (arch.slots // arch.banks) << number - 1 if number else arch.slots
+
+
+def slots_of(i: Instruction, arch: Arch) -> range:
+    """The groups of a word that a POST writes."""
+    return range(slot_of(i, arch), arch.slots, copies_apart(i, arch))
 
 
 @lru_cache(1 << 12)

@@ -211,6 +211,27 @@ def _side_taps_need_even_parts(arch: Arch) -> Fault:
     return None
 
 
+def _tap_rows_have_whole_groups(arch: Arch) -> Fault:
+    if not arch.tap_rows:
+        return None
+    if arch.side_taps or arch.parts or arch.depthwise or arch.weight.block_scale:
+        return "tap_rows", ("must be false on chips with side_taps, packed_signs, packed_halves or "
+                            "depthwise, and where weights are in blocks")
+    part = arch.height_unit * arch.lanes
+    if arch.rows % arch.height_unit or arch.rows < 2 or part % arch.group:
+        return "tap_rows", (f"needs parts of {part} channels, a 16th of the rows or one row, that "
+                            f"divide the rows and hold whole groups of {arch.group}; set it to "
+                            "false")
+    if (arch.weight.binary and arch.lanes % 2) or not (
+            arch.weight.binary or arch.weight.zero_code == 0):
+        return "tap_rows", ("needs idle weights that cancel: an even number of lanes where weights "
+                            "are bipolar1, else a weight 0 of code 0; set it to false")
+    if arch.copy_bits > SLOT_BITS - 3:
+        return "tap_rows", (f"is for words of up to {1 << SLOT_BITS - 3} groups, not {arch.slots}; "
+                            "set it to false")
+    return None
+
+
 def _windows_are_of_bytes(arch: Arch) -> Fault:
     if arch.load_windows and arch.activation.width != 8:
         return "load_windows", f"is for activations of 8 bits, not {arch.activation}"
@@ -275,6 +296,7 @@ RULES: tuple[Callable[[Arch], Fault], ...] = (
     _columns_are_shared_evenly, _blocks_are_whole_passes, _bit_planes_are_binary,
     _signs_fill_codes, _halves_fill_codes, _narrow_weights_are_integers,
     _depthwise_arrays_are_square, _depthwise_needs_a_zero, _side_taps_need_even_parts,
+    _tap_rows_have_whole_groups,
     _windows_are_of_bytes, _slots_fit_their_field,
     _weights_fill_the_array, _post_lanes_divide_a_group, _parameters_hold_a_group,
     _accumulators_hold_a_pass, _exact_sums_fit_accumulators,

@@ -112,9 +112,9 @@ def column_delay(arch: Arch, column: int) -> int:
 
 def word_latency(arch: Arch) -> int:
     """Cycles from the decision on a pixel to its activation word at the array: coordinates,
-    address, the memory and one more, since the output of a block RAM is late; and one for the wires
-    from the address to a large memory."""
-    return 4 + MEMORIES[Space.ACTIVATION].large(arch)
+    address, the memory and one more, since the output of a block RAM is late; one for the wires
+    from the address to a large memory, and one where banks have addresses of their own."""
+    return 4 + MEMORIES[Space.ACTIVATION].large(arch) + (arch.banks > 1)
 
 
 def array_latency(arch: Arch, stages: int) -> int:

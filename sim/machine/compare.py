@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.isa import Destination, Opcode
-from systolith.hw.spec.loops import item_count
+from systolith.hw.spec.loops import item_count, slot_of
 from systolith.hw.spec.program import Program
 from systolith.hw.spec.words import unpack_group_items, unpack_raw_items
 
@@ -108,7 +108,7 @@ def locate(program: Program) -> list[Place]:
                            else (i.copy_base, host.tensors[name].operand))
             assert start is not None, "a map that results are written to lies there"
             word = base + oy * i.stride_y + ox * i.stride_x - start
-            _set(place, slice(None), word, i.slot, arch, height, width, bool(i.signs))
+            _set(place, slice(None), word, slot_of(i, arch), arch, height, width, bool(i.signs))
         elif i.opcode == Opcode.STORE:
             row, item = np.divmod(np.arange(i.rows * i.items), i.items)
             size = arch.raw_bytes if i.raw else arch.group_bytes

@@ -25,8 +25,8 @@ from systolith.hw.spec.isa import Destination, Memory, Opcode, Pooling, Unit
 from systolith.hw.spec.loops import (
     chunk_count,
     filled,
+    fillings,
     moved_bytes,
-    passes,
     pixels,
     run_bytes,
     steps,
@@ -452,10 +452,10 @@ class _Model:
             first = swapped = max(begun + 1, swapped + last_pass,
                                   finished + timing.REVISIT if code.accumulate else 0)
             last_pass = self.shortest_pass
-            if passes(code) > 1:
+            if fillings(code) > 1:
                 last_pass = timing.shortest_pass(self.arch, filled(code, self.arch))
                 swapped += max(length, self.shortest_pass)
-                swapped += (passes(code) - 2) * max(length, last_pass)
+                swapped += (fillings(code) - 2) * max(length, last_pass)
             finished = swapped + length - 1
             over = finished + (pixels(code) == 1)
             self._free(Unit.ARRAY, 1 + (

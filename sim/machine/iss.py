@@ -27,8 +27,13 @@ from systolith.hw.spec.loops import (
     item_count,
     pass_words,
     results,
+    slot_of,
+    slots_of,
     windows,
     word_starts,
+)
+from systolith.hw.spec.loops import (
+    passes as passes_of,
 )
 from systolith.hw.spec.memories import MEMORIES, Space, item_bytes, loaded_bytes, word_bytes
 from systolith.hw.spec.narrow import unpack_rows
@@ -226,8 +231,11 @@ class Simulator:
             images = images_in(arch.activation, codes)
             images = np.where(inside[:, None], images,
                               np.tile(padding, images.shape[1] // np.size(padding)))
-            if i.side:
+            if i.side in (1, 2):
                 images = _beside(images, 1 << i.side)
+            if i.side == 3:                     # of the rows that this step of the kernel has
+                mine = filled(i, arch) * arch.lanes
+                images = np.roll(images, -number_of_pass * mine, axis=1)
             if arch.activation.binary:
                 images[:, filled(i, arch) * arch.lanes:] = -1
             words = pass_words(i, arch)
@@ -249,6 +257,8 @@ class Simulator:
             if i.signs and arch.packed_halves:
                 sums = sums << arch.activation.width // 2
             total = total + sums.astype(wide) * factor
+            if i.side == 3 and number_of_pass + 1 < passes_of(i):
+                continue
             if arch.accumulator is not None:
                 total = np.clip(total, low, high)
             elif total.min() < low or total.max() > high:
@@ -290,7 +300,7 @@ class Simulator:
         offsets = np.add.outer(np.arange(i.out_y) * i.stride_y,
                                np.arange(i.out_x) * i.stride_x).ravel()
         size = arch.group // arch.code_signs if i.signs else arch.group
-        slot = slice(i.slot * size, (i.slot + 1) * size)
+        slots = [slice(number * size, (number + 1) * size) for number in slots_of(i, arch)]
         count = len(sums)
         if i.pooling == Pooling.SUM:
             sums = self._window_sums(sums, bias)
@@ -306,7 +316,7 @@ class Simulator:
             least = arch.activation.binary & shift
             first = np.where(least, first.min(axis=1), first.max(axis=1))
             if i.operand:
-                there = i.slot % arch.groups_per_word * arch.group
+                there = slot_of(i, arch) % arch.groups_per_word * arch.group
                 codes = self.operands[i.operand_base + offsets * (not i.broadcast),
                                       there:there + used]
                 operand = Operand("", i.operand == Combination.PRODUCT, i.gain, i.operand_gain,
@@ -329,8 +339,9 @@ class Simulator:
                 for offset, codes in zip(offsets.tolist(), items, strict=True):
                     if i.signs and arch.part is not None:
                         codes = codes_of(part_codes(codes, arch), arch.code_signs, arch.part.width)
-                        memory[base + offset, slot.stop:] = 0
-                    memory[base + offset, slot] = codes
+                        memory[base + offset, slots[0].stop:] = 0
+                    for slot in slots if memory is self.activations else slots[:1]:
+                        memory[base + offset, slot] = codes
 
     def _window_sums(self, sums, bias):
         """Sums [results, group] of windows [results, words, group]; with the bias they wrap around

@@ -75,7 +75,8 @@ class _Checker:
         - runs: for each column block [(number of the first pass, box)] of boxes whose weights are
           stored one after the other;
         - wanted: bool [blocks, slots], which slots of its input's words hold a channel that it
-          reads. Others, of a tensor that several layers write, may not be written yet.
+          reads. Others, of a tensor that several layers write, may not be written yet;
+        - part: the slots in the rows that its weights fill.
         """
         stated, number = entry.array, self.contents.number[entry.input]
         layer = SimpleNamespace(**vars(stated), name=entry.name, input=entry.input,
@@ -101,6 +102,7 @@ class _Checker:
             wanted[np.asarray(entry.channels) // self.arch.group] = True
             layer.wanted = wanted.reshape(layer.wanted.shape)
         layer.wanted = self.contents.in_slots(layer.wanted)
+        layer.part = layer.height * layer.wanted.shape[1] // self.arch.rows
         layer.geometries = geometries_of(layer)
         layer.sees = may_see_nothing(layer)
         return layer
@@ -184,12 +186,13 @@ class _Checker:
         made.group = self._parameters(number, i, layer, block * self.arch.groups_per_columns)
         if i.table:
             self._check_table(number, i, layer)
+        slot = loops.slot_of(i, self.arch)
         if i.operand:
             where = i.operand_base + offsets * (not i.broadcast)
             if not 0 <= where.min() <= where.max() < MEMORIES[Space.OPERAND].depth(self.arch):
                 self.fail(number, "reads operand words that are not there")
             made.operands = where, self.contents.maps[Space.OPERAND][
-                where, i.slot % self.arch.groups_per_word * self.arch.code_signs]
+                where, slot % self.arch.groups_per_word * self.arch.code_signs]
         if i.destination == Destination.STORE:
             self.items.append(made)
             return
@@ -204,16 +207,19 @@ class _Checker:
                     self.fail(number, f"writes outside of {self.contents.names[layer.output]!r}")
                 block, row, column = self.contents.place(layer.output, word)
                 groups = self.contents.groups_per_word(tensor)
-                if bool(i.signs) != tensor.signs or i.slot >= groups:
+                if bool(i.signs) != tensor.signs or slot >= groups:
                     self.fail(number, "writes signs where there are none, or none where they are")
-                self._check_results(number, made, block * groups + i.slot - layer.first_group, row,
+                self._check_results(number, made, block * groups + slot - layer.first_group, row,
                                     column)
                 tags = self.contents.tag(layer.output, self.round, word)[:, None]
-                held, mine = self.contents.maps[space], self.contents.slots(layer.output, i.slot)
+                held, mine = self.contents.maps[space], self.contents.slots(layer.output, slot)
                 held[base + offsets, mine] = tags
+                if space == Space.ACTIVATION:
+                    for copy in list(loops.slots_of(i, self.arch))[1:]:
+                        held[base + offsets, self.contents.slots(layer.output, copy)] = tags
                 if i.signs:
                     # Above them come zeros: where channels belong nothing, else what is wanted.
-                    real = self.contents.real[layer.output][block, i.slot + 1:]
+                    real = self.contents.real[layer.output][block, slot + 1:]
                     held[base + offsets, mine.stop:] = np.where(real, -1, tags)
 
     def _windows(self, number, i, layer):

@@ -242,6 +242,10 @@ class _Geometry:
             self.visited, (i.y_last, i.x_last), strict=True)]
         self.blocks = taps[2] + np.arange(i.blocks)
         self.needed = layer.wanted[self.blocks]             # [blocks, groups]
+        if i.side == 3:                                     # a copy for each step of the kernel
+            self.needed = np.logical_or.reduce([
+                np.roll(self.needed, tap * layer.part, axis=1)
+                for tap in range(i.kernel_y * i.kernel_x)])
         self.block, self.group = (int(n) for n in np.unravel_index(
             np.argmax(self.needed), self.needed.shape))
         self.empty = not (self.needed.any() and all(part.any() for part in self.inside))
@@ -288,10 +292,10 @@ class _Geometry:
 
 def geometries_of(layer: Any) -> dict:
     """{what an ARRAY visits: its `_Geometry`} of a layer, the same for all layers that are alike in
-    what these depend on: its axes `y` and `x`, and `wanted`."""
+    what these depend on: its axes `y` and `x`, `wanted` and `part`."""
     if sum(map(len, _geometries.values())) > _MOST_GEOMETRIES:
         _geometries.clear()
-    facts = layer.y, layer.x, layer.wanted.shape, layer.wanted.tobytes()
+    facts = layer.y, layer.x, layer.part, layer.wanted.shape, layer.wanted.tobytes()
     return _geometries.setdefault(facts, {})
 
 

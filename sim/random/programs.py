@@ -64,6 +64,7 @@ class _Writer:
         self.chunks = random.Random(f"program's chunks {seed}")
         self.windows_of = random.Random(f"program's windows {seed}")
         self.narrow = random.Random(f"program's narrow weights {seed}")
+        self.own_rows = random.Random(f"program's taps in rows {seed}")
         self.ends = random.Random(f"program's ends {seed}")
         self.data = np.random.default_rng([seed, 1])
         self.instructions = []
@@ -289,6 +290,11 @@ class _Writer:
             rows_used = 0
         narrow = self.narrow.randint(0, len(arch.weight_widths))
         words_a_pass = words_of_rows(rows_used * arch.height_unit or arch.fill, narrow, arch)
+        rows_apart = 0                          # parts of the rows that each tap has
+        if executes(arch, Opcode.ARRAY, "side", 3) and self.own_rows.random() < 0.5:
+            rows_used = rows_apart = self.own_rows.choice(
+                [n for n in (1, 1, 1, 2, 2, 4, 8) if n <= arch.banks])
+            narrow, words_a_pass = 0, rows_used * arch.height_unit
         known, weights = self.run(self.slots.all(axis=1)), self.run(self.weights, arch.fill)
         if known is None or weights is None:
             return False
@@ -297,6 +303,9 @@ class _Writer:
         height = draw.randint(1, min(length // width, 12))
         blocks = draw.randint(1, max(1, min(length // (width * height), 4)))
         kernel_y, kernel_x = draw.choice((1, 1, 2, 3)), draw.choice((1, 1, 2, 3, 5))
+        if rows_apart:
+            blocks, kernel_x = 1, self.own_rows.randint(1, 4)
+            kernel_y = self.own_rows.randint(1, 4)
         if kernel_y * kernel_x * blocks > weights[1] // words_a_pass:
             kernel_y = kernel_x = 1
             blocks = draw.randint(1, weights[1] // words_a_pass)
@@ -324,7 +333,7 @@ class _Writer:
             for name in draw.sample(("ky", "kx", "oy", "ox", "py", "px", "block"), 3):
                 fields[f"stride_{name}"] = draw.randint(-width - 1, width + 1)
             fields["y_start"], fields["x_start"] = draw.randint(-9, 9), draw.randint(-9, 9)
-        if executes(arch, Opcode.ARRAY, "starts") and draw.random() < 0.5:
+        if executes(arch, Opcode.ARRAY, "starts") and not rows_apart and draw.random() < 0.5:
             self.from_above(fields)
         array = Instruction(Opcode.ARRAY, fields)
         if array.starts:
@@ -349,12 +358,14 @@ class _Writer:
             return False
         side = int(executes(arch, Opcode.ARRAY, "side") and not array.starts and not signs
                    and self.sides.randrange(3))
+        if rows_apart and fields["blocks"] == 1:
+            side, signs = 3, False
         fields |= dict(
             weight_base=weights[0] + draw.randint(0, weights[1] - passes * words_a_pass),
             height=rows_used, narrow=narrow,
             accumulator=first, accumulate=accumulate,
             pad_valid=draw.randrange(2) | (side > 0), side=side,
-            replicate=self.other.random() < 0.3, double=double, signs=signs,
+            replicate=side < 3 and self.other.random() < 0.3, double=double, signs=signs,
             pad_code=draw.choice(arch.activation.finite_codes()))
         if not self.add(Opcode.ARRAY, **fields):
             return False
@@ -363,7 +374,7 @@ class _Writer:
                 self.instructions.pop()
                 return False
         self.sums[sums] = products
-        self.sums[first:first + (1 << side) - 1] = 0        # these mean nothing
+        self.sums[first:first + (1 << side % 3) - 1] = 0    # these mean nothing
         return True
 
     def from_above(self, fields):
@@ -450,6 +461,9 @@ class _Writer:
             if fields.get("operand"):       # whose slot is known
                 slot += fields["slot"] - slot % arch.groups_per_word
             fields |= dict(signs=1, slot=slot)
+        if executes(arch, Opcode.ARRAY, "side", 3) and destination in (
+                Destination.ACTIVATION, Destination.BOTH) and self.own_rows.random() < 0.5:
+            fields["slot"] |= self.own_rows.randint(1, 4) << arch.copy_bits
         if not self.add(
                 Opcode.POST, accumulator=sums[0], out_y=shape[0], out_x=shape[1], **windows,
                 group=self.group(
@@ -464,8 +478,10 @@ class _Writer:
                 known = self.slots if access.space == Space.ACTIVATION else self.operands
                 # above a group of signs the word is 0
                 mine = (slice(-(-last.slot // arch.code_signs), None) if last.signs
-                        else last.slot)
-                known[words(access.intervals), mine] = True
+                        else list(loops.slots_of(last, arch)) if known is self.slots
+                        else loops.slot_of(last, arch))
+                known[np.ix_(words(access.intervals), np.arange(known.shape[1])[mine].ravel())] = (
+                    True)
         return True
 
     def group(self, which, whole):

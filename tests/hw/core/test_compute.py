@@ -42,6 +42,13 @@ ARCHS = {
     "held, narrow": Arch(rows=4, columns=4, activation="int4", weight="int6", depthwise=True,
                          weight_widths=(2, 3), prefetch=False, **MEMORIES),
     "side": Arch(rows=8, columns=2, activation="int4", weight="int3", side_taps=True, **MEMORIES),
+    "rows": Arch(rows=8, columns=2, lanes=2, activation="int4", weight="int3", tap_rows=True,
+                 **MEMORIES),
+    "rows, binary": Arch(rows=16, columns=2, lanes=2, activation="bipolar1", weight="bipolar1",
+                         tap_rows=True, bit_planes=True, prefetch=False,
+                         **MEMORIES | {"weight_depth": 64, "activation_depth": 4096}),
+    "rows, two": Arch(rows=32, columns=2, lanes=2, activation="bipolar1", weight="bipolar1",
+                      tap_rows=True, **MEMORIES | {"weight_depth": 128}),
     "blocks": Arch(rows=4, columns=3, lanes=2, activation="int4", weight="nvfp4", stages=1,
                    **MEMORIES),
     "held": Arch(rows=3, columns=3, activation="int4", weight="int3", depthwise=True,
@@ -74,11 +81,12 @@ def random_array(draw, arch, **fixed):
             "y_start": draw.randint(-2, 1) * width, "x_start": draw.randint(-2, 1),
             "y_last": (height - 1) * width, "x_last": width - 1,
             "accumulate": first, "double": first and arch.bit_planes and draw.randrange(2),
-            "height": draw.choice((0, draw.randint(1, arch.rows))),
+            "height": draw.choice((0, draw.randint(1, min(arch.rows, 15)))),
             "pad_valid": draw.randrange(2), "replicate": draw.randrange(2),
             "signs": arch.parts and draw.randrange(2),
             "narrow": (arch.weight_widths and draw.randint(0, len(arch.weight_widths))) or 0,
-            "side": arch.side_taps and draw.randrange(3),
+            "side": (arch.side_taps and draw.randrange(3)) or (
+                arch.tap_rows and draw.choice((0, 3))),
             "pad_code": int(draw.choice(arch.activation.finite_codes()))} | fixed
         if arch.depthwise and "starts" not in fixed and draw.random() < 0.6:
             starts = draw.randint(1, 2)
@@ -105,9 +113,20 @@ class Around(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.compute = compute = self.compute
+        if compute.arch.banks > 1:
+            size = compute.arch.activation_bits // compute.arch.banks
+            for bank in range(compute.arch.banks):
+                m.submodules[f"bank_{bank}"] = memory = Memory(
+                    shape=size, depth=len(self.contents[0]),
+                    init=[word >> bank * size & (1 << size) - 1 for word in self.contents[0]])
+                port = memory.read_port()
+                m.d.comb += [port.addr.eq(compute.activation_address[bank]),
+                             compute.activation_data.word_select(bank, size).eq(port.data)]
         for name, data, address, content in zip(
                 ("activations", "weights"), (compute.activation_data, compute.weight_data),
                 (compute.activation_address, compute.weight_address), self.contents, strict=True):
+            if name == "activations" and compute.arch.banks > 1:
+                continue
             m.submodules[name] = memory = Memory(shape=len(data), depth=len(content), init=content)
             port = memory.read_port()
             m.d.comb += [port.addr.eq(address), data.eq(port.data)]
@@ -182,7 +201,7 @@ class Bench:
             mine = slice(i.accumulator, i.accumulator + results(i))
             written[mine] = True
             lost[mine] &= bool(i.accumulate)
-            lost[mine][:(1 << i.side) - 1] = True           # these sums mean nothing
+            lost[mine][:(1 << i.side % 3) - 1] = True       # these sums mean nothing
         written &= ~lost
         assert written.any()
         assert (np.array(self.sums)[written] == self.model.accumulators[written]).all()
@@ -211,6 +230,29 @@ def test_sums_are_the_models_whatever_waits(name):
         i.wait, i.signal = draw.choice((0, 1, 4, 5)), draw.choice((0, 1, 4, 8, 13))
     bench.run(instructions, lambda cycle: sum((draw.random() < 0.2) << n for n in range(4)))
     bench.check(instructions)
+
+
+@pytest.mark.parametrize("name", [name for name in ARCHS if name.startswith("rows")])
+@pytest.mark.parametrize("seed", range(3))
+def test_steps_of_the_kernel_in_rows_of_their_own_are_one_pass(name, seed):
+    arch = ARCHS[name]
+    bench = Bench(arch, seed)
+    draw, instructions = bench.draw, []
+    fresh = dict(accumulate=0, double=0, accumulator=0)
+    for number in range(6):
+        height = draw.choice((1, 1, 2, 4))
+        sizes = [(y, x) for y in range(1, 5) for x in range(1, 5)
+                 if height * y * x <= arch.banks and y * x > 1]
+        down, across = draw.choice(sizes)
+        instructions.append(random_array(
+            draw, arch, side=3, kernel_y=down, kernel_x=across, height=height, pad_valid=1,
+            replicate=0, blocks=1, **fresh if number == 0 else {}))
+        if draw.random() < 0.3:
+            instructions.append(random_array(draw, arch, side=0, **fresh if number == 0 else {}))
+    bench.run(instructions)
+    bench.check(instructions)
+    passes = sum(1 if i.side else i.kernel_y * i.kernel_x * i.blocks for i in instructions)
+    assert len(bench.starts) == passes
 
 
 def one_pass(pixels, **fields):

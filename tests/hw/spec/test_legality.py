@@ -18,6 +18,7 @@ FLOATS = Arch(**PLAIN, activation="e4m3fn", weight="e4m3fn", operand_depth=64, t
 BINARY = Arch(**PLAIN, activation="bipolar1", weight="bipolar1", bit_planes=True)
 SIGNS = Arch(**PLAIN | {"rows": 8, "columns": 8}, packed_signs=True, depthwise=True)
 SIDE = Arch(**PLAIN, side_taps=True)
+ROWS = Arch(**PLAIN, lanes=4, tap_rows=True)
 WINDOWS = Arch(**PLAIN, load_windows=True)
 #: A word of four bytes in a beat.
 WINDOW = {"step_even": 1, "step_odd": 1, "spare": 4, "word_beats": 1}
@@ -59,13 +60,16 @@ def test_fields_hold_their_range_and_nothing_beyond(opcode, field):
 def test_options_are_for_chips_that_have_the_part(option):
     field = next(item for item in OPCODES[option.opcode] if item.name == option.field)
     with_part = {"bit_planes": BINARY, "parts": SIGNS, "side_taps": SIDE,
+                 "tap_rows": ROWS,
                  "load_windows": WINDOWS,
                  "weight_widths": replace(NARROW, weight_widths=(4, 3, 2))}.get(option.part, BENT)
     without = LARGE if option.part == "slope_offsets" else SMALL
     for value in {option.low - 1, option.low, option.high, option.high + 1}:
         if field.low <= value <= field.high:
-            made = instruction(option.opcode, **{"accumulate": 1, "pool_y": 15, "pad_valid": 1} | {
-                option.field: value} if option.opcode == Opcode.ARRAY else
+            rows = {"height": 1} if (option.field, value) == ("side", 3) else {}
+            made = instruction(option.opcode, **rows | {
+                "accumulate": 1, "pool_y": 15, "pad_valid": 1, option.field: value}
+                if option.opcode == Opcode.ARRAY else
                 WINDOW | {option.field: value} if option.field in WINDOW and value else
                 {option.field: value})
             inside = option.low <= value <= option.high
@@ -79,7 +83,7 @@ def test_a_plain_chip_refuses_what_needs_a_part():
     parts = {"LOAD.memory": {3, 4}, "ARRAY.starts": {*range(1, 16)}, "ARRAY.double": {1},
              "ARRAY.signs": {1}, "POST.signs": {1}, "POST.destination": {2, 3},
              "POST.operand": {1, 2, 3}, "POST.table": {1}, "ARRAY.narrow": {1, 2, 3},
-             "ARRAY.side": {1, 2}, "LOAD.step_even": {*range(1, 128)},
+             "ARRAY.side": {1, 2, 3}, "LOAD.step_even": {*range(1, 128)},
              "LOAD.step_odd": {*range(1, 128)}}
     found = {f"{opcode.name}.{field.name}": values for opcode, fields in OPCODES.items()
              for field in fields if field.width < 8 and (values := {
@@ -163,6 +167,11 @@ BROKEN = {
     "_signs_come_from_the_left": (SIGNS, Opcode.ARRAY, {"signs": 1, "starts": 1}, {"signs": 1}),
     "_pixels_side_by_side_are_numbers": (SIDE, Opcode.ARRAY, {"side": 1},
                                          {"side": 1, "replicate": 1}),
+    "_taps_have_rows": (
+        ROWS, Opcode.ARRAY,
+        {"side": 3, "pad_valid": 1, "height": 1, "kernel_y": 2, "kernel_x": 3},
+        {"side": 3, "pad_valid": 1, "height": 1, "kernel_y": 2, "kernel_x": 2}),
+    "_copies_are_there": (ROWS, Opcode.POST, {"slot": 3 << 2}, {"slot": (2 << 2) + 1}),
     "_groups_are_there": (WIDE, Opcode.POST, {"group": 3}, {"group": 4 + 2}),
     "_signs_go_to_activations": (SIGNS, Opcode.POST, {"signs": 1, "destination": 1}, {"signs": 1}),
     "_signs_and_operands_share_a_slot": (
@@ -206,6 +215,27 @@ def test_rules_refuse_what_breaks_them_and_nothing_beside_it(name):
 def test_rules_have_other_ends_too(arch, opcode, broken, kept):
     assert fault(instruction(opcode, **broken), arch) is not None
     assert fault(instruction(opcode, **kept), arch) is None
+
+
+ROW = {"side": 3, "pad_valid": 1, "height": 2, "kernel_x": 2}
+
+
+@pytest.mark.parametrize("change", [
+    {"height": 0}, {"height": 3}, {"height": 4}, {"kernel_x": 3}, {"blocks": 2}, {"pad_valid": 0},
+    {"replicate": 1}, {"height": 1, "kernel_x": 5}, {"height": 1, "kernel_y": 5, "kernel_x": 1}])
+def test_taps_that_cannot_have_rows_of_their_own(change):
+    large = replace(ROWS, rows=8)
+    assert fault(instruction(Opcode.ARRAY, **ROW), ROWS) is None
+    chip = large if "kernel_x" in change and change.get("height") == 1 else ROWS
+    assert "taps with rows of their own" in fault(instruction(Opcode.ARRAY, **ROW | change), chip)
+
+
+@pytest.mark.parametrize("slot, good", [
+    (0, True), (3, True), (4, True), (5, False), (8, True), (9, True), (10, False), (12, False)])
+def test_slots_of_copies_name_the_first_one(slot, good):
+    """ROWS has four parts of a group each."""
+    assert (fault(instruction(Opcode.POST, slot=slot), ROWS) is None) == good
+    assert (fault(instruction(Opcode.POST, slot=slot), SMALL) is None) == (slot < 1)
 
 
 @pytest.mark.parametrize("change, said", [

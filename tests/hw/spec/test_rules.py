@@ -33,6 +33,8 @@ BROKEN = {
     "_depthwise_needs_a_zero": (BINARY | {"depthwise": True}, {"depthwise": True}),
     "_side_taps_need_even_parts": ({"rows": 6, "side_taps": True},
                                    {"rows": 4, "side_taps": True}),
+    "_tap_rows_have_whole_groups": ({"rows": 8, "tap_rows": True},
+                                    {"rows": 8, "lanes": 4, "tap_rows": True}),
     "_windows_are_of_bytes": ({"load_windows": True, "activation": "int4", "weight": "int4"},
                               {"load_windows": True}),
     "_slots_fit_their_field": ({"rows": 256, "lanes": 3, "columns": 1},

@@ -16,7 +16,7 @@ from systolith.hw.spec.program import Program
 from systolith.sim.machine.cycles import Timing, cycles
 from systolith.sim.model.graph import Graph
 
-__all__ = ["Change", "Explanation", "explain"]
+__all__ = ["Change", "Explanation", "MapOutside", "explain"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,17 @@ class Change:
 
 
 @dataclass(frozen=True)
+class MapOutside:
+    """A map between layers that is written to external memory and read from there: its tensor and
+    shape, the words that it would take on the chip, and the share of their lanes that are channels.
+    """
+    name: str
+    shape: tuple[int, ...]
+    words: int
+    filled: float
+
+
+@dataclass(frozen=True)
 class Explanation:
     """What bounds a network on a chip: the program, its timing, the `Cost` of each layer, and
     changes, the best one first."""
@@ -41,6 +52,18 @@ class Explanation:
     timing: Timing
     costs: list[Cost]
     changes: list[Change]
+
+    @property
+    def outside(self) -> list[MapOutside]:
+        """Maps between layers for which the chip's memories have no room."""
+        vector, found = self.program.arch.vector, []
+        for name, place in self.program.host.tensors.items():
+            if place.section == "spill":
+                channels, height, width = place.shape
+                blocks = -(-channels // vector)
+                found.append(MapOutside(name, tuple(place.shape), blocks * height * width,
+                                        channels / (blocks * vector)))
+        return found
 
     def text(self) -> str:
         """All of it as text."""
@@ -61,13 +84,22 @@ class Explanation:
                         [change.text, f"{change.cycles:,}",
                          f"{100 * (change.cycles / self.timing.cycles - 1):+.1f} %"])
         macs = sum(layer.macs for layer in layers)
+        outside: list[str] = []
+        if self.outside:
+            maps = [["map", "shape", "words", "lanes filled"], *(
+                [item.name, " x ".join(map(str, item.shape)), f"{item.words:,}",
+                 f"{100 * item.filled:.0f} %"] for item in self.outside)]
+            outside = [f"Maps between layers that go over the bus, written and read: the "
+                       f"{arch.activation_depth:,} words of {arch.vector} lanes of "
+                       "buffers.activations have no room for them beside what else is needed.", "",
+                       text_table(maps, "lrrr"), ""]
         return "\n".join([
             f"{self.program.host.network} on {arch.rows} x {arch.columns} x {arch.lanes} elements: "
             f"{self.timing.cycles:,} cycles, "
             f"{100 * arch.utilization(macs, self.timing.cycles):.1f} % of the array. Layers are "
             "bound by the unit that works in most of their cycles; the last columns are how full "
             "the last filling of rows and columns with the layer's channels is on average.", "",
-            text_table(rows, "lrrrlrr"), "", text_table(more, "lrr")])
+            text_table(rows, "lrrrlrr"), "", *outside, text_table(more, "lrr")])
 
 
 def _filled(channels, width):

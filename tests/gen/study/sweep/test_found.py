@@ -10,14 +10,19 @@ import numpy as np
 import pytest
 from systolith.gen.cli.main import main
 from systolith.gen.flow.build import open_build
+from systolith.gen.flow.compile import compile_network
 from systolith.gen.flow.simulate import simulate
+from systolith.gen.importer.reader import load
 from systolith.gen.kit.errors import UserError
 from systolith.gen.report import pareto
 from systolith.gen.report.pareto import read_results
 from systolith.gen.study.sweep import verify as module
+from systolith.gen.study.sweep.explain import Explanation
 from systolith.gen.study.sweep.found import find
 from systolith.gen.study.sweep.run import sweep
 from systolith.gen.study.sweep.serve import serving
+from systolith.hw.spec.arch import Arch
+from systolith.sim.machine.cycles import cycles
 
 DIGITS = Path(__file__).resolve().parents[4] / "examples" / "digits"
 FLOAT = (f'{{ path = "{DIGITS}/digits-cnn-float.onnx", data = "{DIGITS}/digits-test.npz", '
@@ -103,6 +108,22 @@ def test_explain_says_what_binds_and_what_more_would_bring(folder, capsys):
     wider = points(folder)[1]["networks"]["digits-cnn-int8"]["cycles"]
     assert more["array.columns = 8"] == f"{wider:,}"         # as the sweep says itself
     assert "array.rows = 8" in more and "bus.data_bits = 128" in more
+
+
+def test_explain_names_maps_that_leave_the_chip():
+    """On 16 rows a map of 8 channels fills half of each word; where they have no room, it says so.
+    """
+    graph = load(DIGITS / "digits-cnn-int8.onnx")
+
+    def explained(words):
+        arch = Arch(rows=16, columns=16, activation_depth=words)
+        _, program = compile_network(graph, arch)
+        return Explanation(program, cycles(program), [], [])
+    assert not explained(4096).outside
+    small = explained(96)
+    assert [(item.shape, item.words, item.filled) for item in small.outside] == [
+        ((8, 14, 14), 196, 0.5), ((16, 7, 7), 49, 1.0), ((16, 7, 7), 49, 1.0)]
+    assert small.outside[0].name in small.program.host.tensors
 
 
 def test_pareto_by_other_objectives(folder, capsys, monkeypatch):

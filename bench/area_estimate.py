@@ -4,8 +4,9 @@ Random chips of all families are mapped module by module for a target, and proce
 post lanes by themselves: each is kept in a file (`--samples`) as it comes, so that a stopped run
 goes on where it was. Then costs are fitted, and the data file of the package is written. Its error
 is that of chips to which nothing was fitted: all chips are dealt out to ten lots, and each lot is
-estimated by a fit to the other nine. A chip takes 10 to 20 CPU seconds, an element 0.4, a post lane
-0.6. `--fit` only fits to what is there.
+estimated by a fit to the other nine. `--parts 1` adds to the fit that is there what is mapped by
+itself and new: elements, windows of LOAD, what several cores share; chips then only say how far it
+is off. A chip takes 10 to 20 CPU seconds, an element 0.4, a post lane 0.6.
 """
 
 import json
@@ -19,12 +20,14 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+from amaranth.back import rtlil
+from amaranth.hdl import Fragment, Value
 from common import arguments, report
 from scipy.optimize import nnls
 from systolith.gen.chip.verilog import core_rtlil
 from systolith.gen.measure import estimate
 from systolith.gen.measure.area import built_for, count, synthesis
-from systolith.gen.measure.estimate import figures_by, knows
+from systolith.gen.measure.estimate import figures_by, knows, priced
 from systolith.gen.measure.hierarchy import PARTS, attribute, leaves
 from systolith.gen.measure.module_area import VERILOG
 from systolith.gen.measure.module_terms import (
@@ -40,8 +43,12 @@ from systolith.gen.measure.yosys import run_yosys
 from systolith.gen.study.sweep.point import hardware_hash
 from systolith.hw.core.array import SystolicArray
 from systolith.hw.core.blocks import emit_rtlil
+from systolith.hw.core.cores import ONE
+from systolith.hw.core.load import Load
 from systolith.hw.core.operand_lane import OperandLane
 from systolith.hw.core.post_lane import PostLane
+from systolith.hw.core.register_windows import RegisterWindows
+from systolith.hw.core.shared_bus import SharedBus
 from systolith.hw.spec.arch import Arch
 
 DATA = Path(estimate.__file__).parent
@@ -49,11 +56,14 @@ _PE = "systolith_pe"
 _INTEGERS = ("int4", "int6", "int8", "int8", "int8", "int12", "int16")
 _FLOATS = ("e2m1", "e3m2", "e2m3", "e4m3", "e5m2")
 _MIXED = (("int8", "int4"), ("int8", "e3m0"), ("int8", "e2m1"), ("int4", "int2"),
-          ("int16", "int8"), ("e4m3", "int4"), ("e4m3", "e2m1"), ("int8", "mxfp4"),
-          ("e2m1", "mxfp4"), ("e4m3", "mxfp8"), ("int8", "e3m0x2"))
+          ("int16", "int8"), ("e4m3", "int4"), ("e4m3", "e2m1"), ("int8", "e3m0x2"))
+_BLOCKS = (("int8", "mxint8"), ("int8", "mxfp4"), ("e2m1", "mxfp4"), ("e2m1", "nvfp4"),
+           ("e2m1", "mls"), ("e3m2", "mxfp6"), ("e4m3", "mxfp8"), ("e4m3fn", "mxfp8"))
 #: Formats of elements that are measured.
 _PAIRS = (*((form, form) for form in (
-    "int2", *dict.fromkeys(_INTEGERS), *_FLOATS, "bipolar1")), *_MIXED)
+    "int2", *dict.fromkeys(_INTEGERS), *_FLOATS, "bipolar1")), *_MIXED, *_BLOCKS)
+#: Activations that windows can be of.
+_BYTES = ("int8", "e4m3", "e4m3fn", "e5m2")
 _SIZES = (2, 4, 4, 6, 8, 8, 12, 16)
 #: Chips that are dealt out for the error.
 _LOTS = 10
@@ -73,14 +83,14 @@ def random_design(seed: int) -> tuple[Arch, bool]:
 
 
 def _drawn(draw) -> dict[str, Any]:
-    family = draw.choice(("integer", "integer", "float", "mixed", "binary"))
+    family = draw.choice(("integer", "integer", "float", "mixed", "binary", "blocks"))
     lanes = draw.choice((1, 1, 1, 2, 4))
     rows, columns = draw.choice(_SIZES), draw.choice(_SIZES)
     if family == "binary":
         activation = weight = "bipolar1"
         lanes = draw.choice((8, 16, 32, 64))
-    elif family == "mixed":
-        activation, weight = draw.choice(_MIXED)
+    elif family in ("mixed", "blocks"):
+        activation, weight = draw.choice(_MIXED if family == "mixed" else _BLOCKS)
     else:
         activation = weight = draw.choice(_FLOATS if family == "float" else _INTEGERS)
 
@@ -109,9 +119,15 @@ def _drawn(draw) -> dict[str, Any]:
         facts["leaky"] = one_in(4)
         if facts["leaky"]:
             facts["slope_offsets"] = one_in(4)
+        if one_in(3):
+            facts["load_windows"] = activation in _BYTES
+    if one_in(8):
+        facts["cores"] = draw.choice((2, 2, 3, 4))
     special = draw.choice((*["none"] * 5, "depthwise", "depthwise", "side_taps", "packed_signs",
-                           "packed_halves", "weight_widths"))
-    if special == "depthwise":
+                           "packed_halves", "weight_widths", "shared_columns"))
+    if special == "shared_columns":
+        facts["shared_columns"] = 2
+    elif special == "depthwise":
         facts |= {"depthwise": True, "columns": rows, "lanes": 1}
     elif special == "weight_widths":
         facts["weight_widths"] = draw.choice(((4,), (4, 2), (2,)))
@@ -134,9 +150,12 @@ def _elements() -> Iterator[tuple[Arch, bool, Any]]:
             facts: dict[str, Any] = {
                 "rows": draw.choice((2, 4, 6, 8, 12, 16)), "columns": 8, "lanes": lanes,
                 "activation": activation, "weight": weight}
-            special = draw.choice(("", "", "", "depthwise", "packed_signs", "packed_halves"))
+            special = draw.choice(("", "", "", "depthwise", "packed_signs", "packed_halves",
+                                   "shared_columns"))
             if special:
                 facts[special] = True
+            if special == "shared_columns":
+                facts[special] = 2
             if special == "depthwise":
                 facts |= {"columns": facts["rows"], "lanes": 1}
             dsp = draw.random() < 0.5
@@ -148,6 +167,42 @@ def _elements() -> Iterator[tuple[Arch, bool, Any]]:
             if key not in seen:
                 seen.add(key)
                 yield arch, dsp, SystolicArray(arch=arch).blocks[_PE]
+    for form in ("int4", "int6", "int8", "int12"):
+        for rows, lanes in ((4, 1), (8, 1), (16, 1), (8, 2)):
+            arch = built_for(Arch(rows=rows, columns=8, lanes=lanes, activation=form, weight=form,
+                                  shared_columns=2), "ecp5", dsp=True)
+            yield arch, True, SystolicArray(arch=arch).blocks[_PE]
+
+
+def _scales() -> Iterator[tuple[Arch, bool, Any]]:
+    """The same of what multiplies a column's sums by scales."""
+    for activation, weight in _BLOCKS:
+        for rows in (2, 4, 8, 16):
+            try:
+                arch = Arch(rows=rows, columns=4, lanes=2, activation=activation, weight=weight)
+            except ValueError:
+                continue                # rows that are no part of a block
+            yield arch, True, SystolicArray(arch=arch).scale
+
+
+def _loads(number: int) -> Iterator[tuple[Arch, bool, Any]]:
+    """The same of so many units that cut windows."""
+    seed = 7000
+    while number:
+        arch, dsp = random_design(seed)
+        seed += 1
+        if arch.load_windows:
+            number -= 1
+            yield arch, dsp, Load(arch=arch)
+
+
+def _shared(kind: str) -> Iterator[tuple[Arch, bool, Any]]:
+    """The same of what several cores share."""
+    for cores in (2, 3, 4, 8, 16):
+        for bus in (32, 128) if kind == "shared bus" else (64,):
+            arch = Arch(rows=4, columns=4, cores=cores, bus_bits=bus)
+            yield arch, True, (SharedBus(cores=cores, data_bits=bus) if kind == "shared bus"
+                               else RegisterWindows(cores=cores))
 
 
 def _lanes(kind: str, number: int) -> Iterator[tuple[Arch, bool, Any]]:
@@ -163,6 +218,16 @@ def _lanes(kind: str, number: int) -> Iterator[tuple[Arch, bool, Any]]:
         arch = built_for(arch, "ecp5", dsp=dsp)
         number -= 1
         yield arch, dsp, (OperandLane if kind == "operand lane" else PostLane)(arch=arch)
+
+
+def _text(block: Any, name: str) -> str:
+    """RTLIL of a block: of one that stands in a core as it is there, else of one with a clock of
+    its own."""
+    if isinstance(block, Load | SharedBus | RegisterWindows):
+        ports = {"_".join(map(str, path)): (Value.cast(value), None)
+                 for path, _, value in block.signature.flatten(block)}
+        return rtlil.convert(Fragment.get(block, None), name=name, ports=ports, emit_src=False)
+    return emit_rtlil(block, name)
 
 
 def _map(text: str, names: list[str], target: str, dsp: bool, by_hand: list[str]) -> dict:
@@ -217,7 +282,9 @@ def _sample(path: Path, target: str, chips: int, lanes: int) -> None:
             file.write(json.dumps({"kind": kind, "seed": seed, "dsp": dsp, "arch": arch.to_dict(),
                                    "hardware": hardware_hash(), **found}) + "\n")
     parts = {"element": _elements(), "post lane": _lanes("post lane", lanes),
-             "operand lane": _lanes("operand lane", lanes // 3)}
+             "operand lane": _lanes("operand lane", lanes // 3), "load": _loads(lanes // 4),
+             "scale": _scales(),
+             **{kind: _shared(kind) for kind in KINDS if KINDS[kind].shared}}
     for kind, items in parts.items():
         lots: dict[bool, list] = {True: [], False: []}
         for seed, (arch, dsp, block) in enumerate(items):
@@ -226,12 +293,14 @@ def _sample(path: Path, target: str, chips: int, lanes: int) -> None:
         for dsp, lot in lots.items():
             for first in range(0, len(lot), 12):
                 some = lot[first:first + 12]
-                found = _map("".join(emit_rtlil(block, f"p{seed}") for seed, _, block in some),
+                found = _map("".join(_text(block, f"p{seed}") for seed, _, block in some),
                              [f"p{seed}" for seed, _, _ in some], target, dsp,
                              [f"p{seed}" for seed, arch, _ in some
                               if kind == "element" and dsp and not arch.pe_dsp])
                 for seed, arch, _ in some:
-                    keep(kind, seed, dsp, arch, cells=dict(leaves(found, f"p{seed}")))
+                    # of LOAD its own: its bursts are a kind of their own
+                    keep(kind, seed, dsp, arch, cells=dict(
+                        found[f"p{seed}"] if kind == "load" else leaves(found, f"p{seed}")))
     known: dict[str, dict] = {}
     for seed in range(chips):
         if ("chip", seed) not in done:
@@ -283,8 +352,20 @@ def fitted(rows: list[tuple[dict[str, float], float]]) -> dict[str, float]:
             if cost > 1e-6}
 
 
-def _fit(samples: list[dict]) -> dict[str, Any]:
-    """Costs of all modules and elements."""
+def _own(line, kind):
+    """The cells of a kind of module in a chip that was mapped."""
+    name, found = KINDS[kind].module, line["modules"]
+    if KINDS[kind].shared:
+        return leaves(found, name)
+    return found[name if ONE not in found else name.replace("systolith_core", ONE)]
+
+
+def _fit(samples: list[dict], before: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Costs of all modules and elements.
+
+    `before` is a fit to which only what is new is added, from samples of modules and elements by
+    themselves: kinds and elements that it lacks, and windows of LOAD.
+    """
     modules: dict[str, list] = {}
     elements: dict[str, list] = {}
 
@@ -299,20 +380,80 @@ def _fit(samples: list[dict]) -> dict[str, Any]:
         elif line["kind"] != "chip":
             modules.setdefault(line["kind"], []).append(
                 (KINDS[line["kind"]].terms(arch), _figures(line["cells"])))
-        else:
+        elif before is None:
             for kind, (_, terms) in terms_of(arch).items():
-                modules.setdefault(kind, []).append(
-                    (terms, _figures(line["modules"][KINDS[kind].module])))
+                modules.setdefault(kind, []).append((terms, _figures(_own(line, kind))))
             element(arch, line["modules"][_PE])
 
     def costs(rows, names):
         return {name: fitted([(terms, found[name]) for terms, found in rows]) for name in names}
-    return {"kinds": {kind: costs(modules[kind], ESTIMATED + ("dsp",) * (kind == "edges"))
+    if before is not None:
+        load = {name: {term: cost for term, cost in known.items() if term not in _of_windows(known)}
+                for name, known in before["kinds"]["load"].items()}
+        windows = costs([(_of_windows(terms), {
+            name: max(0.0, found[name] - priced(load[name], terms)) for name in ESTIMATED})
+            for terms, found in modules.pop("load", [])], ESTIMATED)
+        modules = {kind: rows for kind, rows in modules.items()
+                   if kind not in before["kinds"] or kind == "scale" or KINDS[kind].shared}
+        elements = {key: rows for key, rows in elements.items() if key not in before["elements"]}
+    found = {"kinds": {kind: costs(modules[kind], ESTIMATED + ("dsp",) * (kind == "edges"))
                       for kind in KINDS if kind in modules},
             "elements": {key: {
                 "lanes": [choose(terms["lanes"] for terms, _ in rows) for choose in (min, max)],
                 "costs": costs(rows, (*ESTIMATED, "dsp"))}
                 for key, rows in sorted(elements.items())}}
+    if before is None:
+        return found
+    found["kinds"]["load"] = {name: load[name] | windows[name] for name in load}
+    return {name: dict(sorted((before[name] | found[name]).items())) if name == "elements"
+            else before[name] | found[name] for name in found}
+
+
+def _of_windows(terms):
+    """The terms of LOAD that only chips with windows have."""
+    return {name: value for name, value in terms.items() if name.startswith("window")}
+
+
+def _parts_errors(samples, before):
+    """{kind: [(figure of a module, how far its estimate is off, as a share)]} of kinds that a fit
+    gets anew, by fits to the other samples; modules of a kind are dealt out to lots."""
+    found: dict[str, list] = {}
+    mine = [line for line in samples if line["kind"] in ("load", "scale")
+            or (line["kind"] in KINDS and KINDS[line["kind"]].shared)]
+    for lot in range(_LOTS):
+        fit = _fit([line for number, line in enumerate(mine) if number % _LOTS != lot],
+                   json.loads(json.dumps(before)))
+        for line in mine[lot::_LOTS]:
+            terms, truth = KINDS[line["kind"]].terms(Arch(**line["arch"])), _figures(line["cells"])
+            for name in ESTIMATED:
+                found.setdefault(f"{line['kind']}, {name}", []).append(
+                    priced(fit["kinds"][line["kind"]][name], terms) / truth[name] - 1)
+    return found
+
+
+def _add_parts(samples, target):
+    """Add what is new to the fit of a target, and say how far it is off."""
+    path = DATA / f"area_{target}.json"
+    before = json.loads(path.read_text())
+    errors = _parts_errors(samples, before)
+    path.write_text(json.dumps(before | _fit(samples, before), indent=1) + "\n")
+    fit = json.loads(path.read_text())
+    report("Estimated modules that were not fitted to", [
+        {"module and figure": name, "modules": len(some),
+         "median, %": 100 * median(map(abs, some)), "worst, %": 100 * max(map(abs, some))}
+        for name, some in errors.items()])
+    print()
+    rows = []
+    for line in samples:
+        arch = Arch(**line["arch"])
+        if line["kind"] == "chip" and knows(fit, arch):
+            made, truth = figures_by(fit, arch), _mapped(line)
+            rows.append({"chip": line["seed"], "cores": arch.cores, "array": "x".join(map(str, (
+                arch.rows, arch.columns, arch.lanes))), "element": element_key(arch),
+                         "windows": arch.load_windows, **{
+                f"{name}, % off": 100 * (_total(made, name) / _total(truth, name) - 1)
+                for name in ESTIMATED}})
+    report("Estimated chips, of which none was fitted to", rows)
 
 
 def _mapped(line):
@@ -347,13 +488,17 @@ def _errors(samples: list[dict]) -> dict[int, dict[str, float]]:
 
 
 def main() -> None:
-    options = arguments(__doc__, chips=(60, "random ones"), lanes=(72, "post lanes"),
+    options = arguments(__doc__, chips=(90, "random ones"), lanes=(72, "post lanes"),
                         target=("ecp5", "for which everything is mapped"),
-                        samples=("build/area_samples.jsonl", "what has been mapped"))
+                        samples=("build/area_samples.jsonl", "what has been mapped"),
+                        parts=(0, "1: add to the fit that there is what is mapped by itself"))
     path = Path(options.samples)
     path.parent.mkdir(parents=True, exist_ok=True)
     _sample(path, options.target, options.chips, options.lanes)
     samples = _read(path)
+    if options.parts:
+        _add_parts(samples, options.target)
+        return
     errors = _errors(samples)
     off = {name: sorted(abs(error[name]) for error in errors.values()) for name in ESTIMATED}
     error = {"designs": len(errors), **{name: {

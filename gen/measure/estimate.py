@@ -1,11 +1,12 @@
 """An estimate of the area of a chip from its keys alone, in milliseconds, for exploring.
 
-A core is the sum of its modules. What one costs grows with numbers that follow from the keys
-(`module_terms.py`). How much each of them costs has been fitted, without negative costs, to the
-modules of random chips that Yosys has mapped (`bench/area_estimate.py`); the data file has these
-costs, and how far estimates of chips that the fit had not seen were off. Processing elements have
-costs of their own for each pair of formats: an element whose formats were not measured is refused,
-not guessed. Block RAM follows Yosys' own choice between RAM of blocks and of LUTs.
+A core is the sum of its modules, and several cores are as many of one and what they share. What a
+module costs grows with numbers that follow from the keys (`module_terms.py`). How much each of them
+costs has been fitted, without negative costs, to the modules of random chips that Yosys has mapped
+(`bench/area_estimate.py`); the data file has these costs, and how far estimates of chips that the
+fit had not seen were off. Processing elements have costs of their own for each pair of formats: an
+element whose formats were not measured is refused, not guessed. Block RAM follows Yosys' own
+choice between RAM of blocks and of LUTs.
 """
 
 import json
@@ -45,7 +46,7 @@ from .module_terms import (
 from .ram_choice import ram_of, scratchpads
 
 __all__ = ["Estimate", "estimate", "figures_by", "fit_content", "knows", "measured_targets",
-           "warning"]
+           "priced", "warning"]
 
 
 def _memories(arch: Arch) -> dict[str, tuple[int, int]]:
@@ -148,13 +149,7 @@ def estimate(arch: Arch, target: str = "ecp5", *, dsp: bool | str = True) -> Est
     fit = _fit(target)
     arch = built_for(arch, target, dsp=dsp)
     why = None
-    if arch.cores > 1:
-        why = "several cores"
-    elif arch.shared_columns > 1:
-        why = "columns that share their elements"
-    elif arch.load_windows:
-        why = "bus.windows"
-    elif arch.tap_rows:
+    if arch.tap_rows:
         why = "array.tap_rows"
     elif arch.stages is not None:
         why = "array.stages other than \"auto\""
@@ -179,26 +174,29 @@ def knows(fit: Mapping[str, Any], arch: Arch) -> bool:
 
 
 def figures_by(fit: Mapping[str, Any], arch: Arch) -> dict[str, Figures]:
-    """{part: figures} of a core by the costs of a fit; `arch` as it is built for the target."""
+    """{part: figures} of a chip by the costs of a fit; `arch` as it is built for the target."""
     found: dict[str, Counter] = {}
 
     def add(part, name, number):
         found.setdefault(part, Counter())[name] += number
-    elements, base = arch.rows * arch.columns, element_base(arch)
+    cores = arch.cores
+    elements = cores * arch.rows * arch.columns // arch.shared_columns
+    base = element_base(arch)
     for name, costs in fit["elements"][element_key(arch)]["costs"].items():
         add("processing elements", name, elements * (
-            base[name] + round(_sum(costs, element_terms(arch)))))
+            base[name] + round(priced(costs, element_terms(arch)))))
     for kind, (count, terms) in terms_of(arch).items():
         for name, costs in fit["kinds"][kind].items():
-            add(KINDS[kind].part, name, count * round(_sum(costs, terms)))
+            add(KINDS[kind].part, name, count * round(priced(costs, terms)))
     for part, (blocks, cells) in _memories(arch).items():
-        add(part, "bram", blocks)
-        add(part, "lut", 6 * cells)
+        add(part, "bram", cores * blocks)
+        add(part, "lut", cores * 6 * cells)
     for part, blocks in _blocks(arch).items():
-        add(part, "dsp", blocks)
+        add(part, "dsp", cores * blocks)
     return {part: Figures(*(int(found[part][name]) for name in FIGURES)) for part in PARTS
             if part in found}
 
 
-def _sum(costs, terms):
+def priced(costs: Mapping[str, float], terms: Mapping[str, float]) -> float:
+    """What terms cost."""
     return sum(cost * terms.get(name, 0) for name, cost in costs.items())

@@ -301,12 +301,18 @@ def _table_lane(arch):
 
 def _load(arch):
     facts = _facts(arch)
+    windows, beat = arch.load_windows, arch.beat_bytes
     return _each({
+        "window bytes": windows * 8 * (arch.vector + 2 * beat - 1),
+        "window steps": windows * sum(8 * (arch.vector + (1 << bit) - 1)
+                                      for bit in range(bits_of(2 * beat))),
+        "window words": windows * arch.activation_bits,
+        "window address": windows * facts["longest"],
         "content": facts["slots"] * arch.bus_bits, "slots": facts["slots"],
         "log slots": bits_of(facts["slots"]), "beat": arch.bus_bits, "kept": facts["load"],
         "offset": facts["offset"], "address": facts["longest"],
         "product": bits_of(facts["slots"] + 1) * facts["longest"]},
-        one=facts["slots"] == 1, diagnosis=arch.diagnosis)
+        one=facts["slots"] == 1, diagnosis=arch.diagnosis, windows=windows)
 
 
 def _bursts(arch):
@@ -343,8 +349,9 @@ def store_entry(arch: Arch) -> int:
 def read_entry(arch: Arch) -> int:
     """Bits that the arbiter keeps of a burst."""
     facts = _facts(arch)
+    windows = 2 * kept_bits(arch, Opcode.LOAD)["step_even"] + bits_of(arch.beat_bytes)
     tag = (len(Memory) + facts["longest"] + bits_of(facts["slots"]) + _UNITS + 1
-           + arch.diagnosis * _LAYER)
+           + arch.diagnosis * _LAYER + arch.load_windows * windows)
     return 4 + facts["burst"] + arch.diagnosis * facts["offset"] + tag
 
 
@@ -361,7 +368,7 @@ def _arbiter(arch):
     return _each({"offset": facts["offset"], "beat": arch.bus_bits, "burst": facts["burst"],
                   "address": facts["longest"], "slots": bits_of(facts["slots"]),
                   "where": arch.diagnosis * facts["offset"], "entry": read_entry(arch)},
-                 diagnosis=arch.diagnosis)
+                 diagnosis=arch.diagnosis, windows=arch.load_windows)
 
 
 def _sequencer(arch):
@@ -388,6 +395,7 @@ def _check(arch):
                   "pixels": facts["pixels"], "fillings": facts["fillings"], "sums": facts["sums"]},
                  diagnosis=arch.diagnosis, operand=arch.operand_depth > 0,
                  table=arch.table_depth > 0, binary=arch.activation.binary,
+                 windows=arch.load_windows,
                  depthwise=arch.depthwise, wide=arch.bus_bits > 64)
 
 
@@ -434,9 +442,19 @@ def _scale(arch):
                   "mantissa": scale.man * arch.psum_bits}, mantissa_too=scale.man > 0)
 
 
+def _shared_bus(arch):
+    number, cores = bits_of(arch.cores), arch.cores
+    return _each({"beat": arch.bus_bits, "number": number, "cores": cores,
+                  "choice": cores * arch.bus_bits, "turns": cores * cores})
+
+
+def _register_windows(arch):
+    return _each({"number": bits_of(arch.cores), "cores": arch.cores})
+
+
 @dataclass(frozen=True)
 class Kind:
-    """A module of a core.
+    """A module of a core, or of what several of them share.
 
     Attributes
     ----------
@@ -448,18 +466,27 @@ class Kind:
         How many a core has.
     module : str
         Its name in a core's netlist.
+    shared : bool
+        Whether several cores have it once, and cores alone do not; then it is with all modules
+        inside it.
     """
     part: str
     terms: Callable[[Arch], Terms]
     module: str
     instances: Callable[[Arch], int] = lambda arch: 1
+    shared: bool = False
 
 
-def _core_module(name, part, terms, instances=lambda arch: 1):
-    return Kind(part, terms, f"systolith_core.{name}" if name else "systolith_core", instances)
+def _core_module(name, part, terms, instances=lambda arch: 1, *, shared=False):
+    return Kind(part, terms, f"systolith_core.{name}" if name else "systolith_core", instances,
+                shared)
 
 
-#: The modules of a core, but for its processing elements.
+def _several(arch):
+    return int(arch.cores > 1)
+
+
+#: The modules of a chip, but for its processing elements.
 KINDS = {
     "edges": _core_module("array.array", "array edges", _edges),
     "scale": Kind("array edges", _scale, "systolith_scale",
@@ -501,6 +528,9 @@ KINDS = {
                              lambda arch: int(arch.counters)),
     "tokens": _core_module("tokens", "control", _tokens),
     "core": _core_module("", "core top", _core),
+    "shared bus": _core_module("shared_bus", "core top", _shared_bus, _several, shared=True),
+    "register windows": _core_module("registers", "core top", _register_windows, _several,
+                                     shared=True),
 }
 
 
@@ -508,6 +538,8 @@ def element_key(arch: Arch) -> str:
     """What the costs of a processing element are looked up by; `arch` as it is built for a
     target."""
     special = [name for name in ("packed_signs", "packed_halves") if getattr(arch, name)]
+    if arch.shared_columns > 1:
+        special.append(f"{arch.shared_columns} columns")
     return " ".join([f"{arch.activation} x {arch.weight}", arch.pe_structure.value, *special])
 
 
@@ -516,21 +548,24 @@ def element_terms(arch: Arch) -> Terms:
     """
     unit = arithmetic_of(arch)
     return _each({"lanes": arch.lanes, "more lanes": arch.lanes - 1,
-                  "operands": unit.activation_bits + unit.weight_bits}, single=arch.lanes == 1)
+                  "operands": unit.activation_bits + arch.shared_columns * unit.weight_bits},
+                 single=arch.lanes == 1)
 
 
 def element_base(arch: Arch) -> dict[str, int]:
-    """{figure: number} of what costs the same in all elements: a bit of a partial sum an adder,
-    which come in pairs, and a flip-flop; the choice of activations from above a LUT a bit."""
+    """{figure: number} of what costs the same in all elements: a bit of a column's partial sum an
+    adder, which come in pairs, and a flip-flop; the choice of activations from above a LUT a bit.
+    """
     unit = arithmetic_of(arch)
     above = arch.depthwise * unit.activation_bits
-    return {"lut": 2 * -(-unit.psum_bits // 2) + above, "ff": unit.psum_bits, "dsp": 0}
+    return {"lut": arch.shared_columns * 2 * -(-unit.psum_bits // 2) + above,
+            "ff": arch.shared_columns * unit.psum_bits, "dsp": 0}
 
 
 def terms_of(arch: Arch) -> dict[str, tuple[int, Terms]]:
-    """{kind of module: (how many, terms)} of a core, but for its processing elements."""
-    return {name: (count, kind.terms(arch)) for name, kind in KINDS.items()
-            if (count := kind.instances(arch))}
+    """{kind of module: (how many, terms)} of a chip, but for its processing elements."""
+    return {name: (count if kind.shared else arch.cores * count, kind.terms(arch))
+            for name, kind in KINDS.items() if (count := kind.instances(arch))}
 
 
 def _ram_terms(depth: int, bits: int, parts: int = 1, reads: int = 1) -> Terms:

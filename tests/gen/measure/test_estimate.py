@@ -25,6 +25,7 @@ from systolith.gen.measure.module_terms import (
     terms_of,
 )
 from systolith.gen.measure.ram_choice import ram_of
+from systolith.hw.core.cores import ONE
 from systolith.hw.spec.arch import Arch
 
 CHIP = Arch(name="small", rows=4, columns=4, operand_depth=256, table_depth=256)
@@ -34,9 +35,35 @@ _ELEMENT = "systolith_pe"
 
 def test_every_module_of_a_core_is_estimated():
     """A module that is new to the core must be in KINDS."""
-    built = {name for name in re.findall(r"^module \\\\?(\S+)", core_rtlil(CHIP), re.MULTILINE)}
-    assert built == {_ELEMENT, *(KINDS[kind].module for kind in terms_of(CHIP))}
+    assert _built(CHIP) == {_ELEMENT, *(KINDS[kind].module for kind in terms_of(CHIP))}
     assert {kind.part for kind in KINDS.values()} <= set(PARTS)
+
+
+def _built(arch):
+    return {name for name in re.findall(r"^module \\\\?(\S+)", core_rtlil(arch), re.MULTILINE)}
+
+
+def test_every_module_of_several_cores_is_estimated():
+    """What they share is estimated with all that is inside, but for wires and the interrupt."""
+    two = Arch(**(CHIP.to_dict() | {"cores": 2}))
+    shared = [KINDS[kind].module for kind in terms_of(two) if KINDS[kind].shared]
+    cores = {name.replace("systolith_core", ONE) for name in _built(CHIP)}
+    rest = _built(two) - cores - {"systolith_core"}
+    assert len(shared) == 2 and {name for name in rest if not any(
+        name == module or name.startswith(f"{module}.") for module in shared)} == set()
+    assert {count for kind, (count, _) in terms_of(two).items()
+            if KINDS[kind].instances(CHIP) == 1} == {2}
+
+
+def test_several_cores_cost_what_each_does_and_what_they_share():
+    found = [estimate(Arch(**(CHIP.to_dict() | {"cores": cores}))) for cores in (1, 2, 4)]
+    one, two, four = (item.total for item in found)
+    assert (two.dsp, two.bram, four.bram) == (2 * one.dsp, 2 * one.bram, 4 * one.bram)
+    for name in ("lut", "ff"):
+        shared = [getattr(item, name) - cores * getattr(one, name)
+                  for item, cores in ((two, 2), (four, 4))]
+        assert 0 < shared[0] < shared[1] < getattr(one, name)
+    assert found[1].parts["dma"].lut == 2 * found[0].parts["dma"].lut
 
 
 @pytest.mark.parametrize("target", measured_targets())
@@ -82,16 +109,15 @@ def test_ram_is_what_yosys_made_of_it(memory, found):
 
 def test_more_costs_more():
     least = estimate(CHIP).total
-    for change in ({"rows": 8}, {"accumulator_depth": 4096}, {"leaky": True}, {"lanes": 2}):
+    for change in ({"rows": 8}, {"accumulator_depth": 4096}, {"leaky": True}, {"lanes": 2},
+                   {"load_windows": True}):
         more = estimate(Arch(**(CHIP.to_dict() | change))).total
         assert more.lut > least.lut and more.ff > least.ff and more.bram >= least.bram, change
     assert estimate(CHIP, dsp=False).total.dsp == 0 < least.dsp
 
 
 @pytest.mark.parametrize(("change", "target", "why"), [
-    ({}, "xc7", "only for ecp5"), ({"cores": 2}, "ecp5", "several cores"),
-    ({"shared_columns": 2}, "ecp5", "share their elements"),
-    ({"load_windows": True}, "ecp5", "bus.windows"),
+    ({}, "xc7", "only for ecp5"), ({"shared_columns": 4}, "ecp5", "4 columns"),
     ({"stages": 2}, "ecp5", "stages"), ({"lanes": 64}, "ecp5", "with 64 lanes"),
     ({"weight": "int5"}, "ecp5", "int8 x int5")])
 def test_what_was_not_measured_is_refused(change, target, why):

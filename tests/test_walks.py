@@ -19,7 +19,7 @@ OPTION = DESCRIBED | {"gen/compile/needs.py"}
 WALKS = {
     "shared_columns": DESCRIBED | {
         "hw/spec/timing.py",                    # when a column's sums come
-        "gen/measure/estimate.py",              # what was not measured is refused
+        "gen/measure/estimate.py",              # how many elements there are
         "hw/element/element.py"},               # how many columns an element has
     "depthwise": OPTION | {
         "hw/spec/legality.py",                  # ARRAY.starts
@@ -47,8 +47,7 @@ WALKS = {
     "tap_rows": OPTION - {"gen/measure/module_terms.py"} | {
         "gen/measure/estimate.py",              # refused, as it was not measured
         "hw/spec/legality.py"},                 # ARRAY.side; all else asks for `Arch.banks`
-    "load_windows": OPTION - {"gen/measure/module_terms.py"} | {
-        "gen/measure/estimate.py",              # refused, as it was not measured
+    "load_windows": OPTION | {
         "hw/spec/legality.py", "hw/spec/widths.py",             # LOAD's steps
         "hw/core/load.py",                      # what makes windows
         "gen/compile/taps.py"},                 # which layers use it

@@ -193,10 +193,13 @@ def count(cells: Mapping[str, int]) -> Figures:
 
 def built_for(arch: Arch, target: str, *, dsp: bool | str = True) -> Arch:
     """`arch` with what is "auto" resolved: the structure is the target's, or DSP blocks where they
-    are worth it and allowed; post-processing has such blocks unless there are none. `dsp` as of
-    `chip_area`."""
+    are worth it and allowed; post-processing and what multiplies by scales of blocks have such
+    blocks unless there are none. `dsp` as of `chip_area`."""
     if not dsp and arch.post_multiplier == "auto":
         arch = replace(arch, post_multiplier="luts")
+    if arch.weight.block_scale and arch.scale_multiplier == "auto" and not (
+            dsp and target != "asic"):
+        arch = replace(arch, scale_multiplier="luts")
     if arch.structure != "auto":
         return arch
     return replace(arch, structure=structure_of(_ELEMENTS_OF.get(target, target),

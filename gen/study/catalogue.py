@@ -31,10 +31,10 @@ from systolith.gen.measure.yosys import AreaError
 from systolith.gen.report.elements import write_tables
 from systolith.hw.core.blocks import emit
 from systolith.hw.element.arithmetic import Arithmetic
-from systolith.hw.element.block_scale import BlockScaleCell
+from systolith.hw.element.block_scale import BlockScaleCell, scaled_bits
 from systolith.hw.element.element import ProcessingElement, arithmetic
 from systolith.hw.formats import catalogue, parse
-from systolith.hw.spec.structures import structure_of
+from systolith.hw.spec.structures import SMALL_PRODUCT, Structure, structure_of
 
 __all__ = ["Entry", "Measurement", "area_table", "every_entry", "parse_entries", "reference",
            "with_share"]
@@ -74,7 +74,8 @@ _SIGNS = ("int4", "int8")
 @dataclass(frozen=True)
 class Entry:
     """A pair of formats, by name, lanes, and elements side by side; `plain` is the yardstick,
-    `signs` says that it multiplies signs, too, `halves` that it multiplies halves of codes."""
+    `signs` says that it multiplies signs, too, `halves` that it multiplies halves of codes. `rows`:
+    of the column, whose sums are exact, and which share what multiplies by scales."""
     activation: str
     weight: str
     lanes: int = 1
@@ -82,6 +83,7 @@ class Entry:
     plain: bool = False
     signs: bool = False
     halves: bool = False
+    rows: int = ROWS
 
     @property
     def label(self) -> str:
@@ -90,27 +92,35 @@ class Entry:
         return (f"{'plain ' if self.plain else ''}{name}{' and signs' if self.signs else ''}"
                 f"{' and halves' if self.halves else ''}") + (
             f", {self.lanes} lanes" if self.lanes > 1 else "") + (
-            f", {self.columns} columns" if self.columns > 1 else "")
+            f", {self.columns} columns" if self.columns > 1 else "") + (
+            f", {self.rows} rows" if self.rows != ROWS else "")
 
     @property
     def products(self) -> int:
         return self.lanes * self.columns
 
-    def scale(self, structure: str) -> BlockScaleCell | None:
+    def structure(self, target: str, dsp: bool) -> Structure:
+        """What the element is built of: small products beside scales of blocks stay LUTs, where a
+        DSP block multiplies by the scale."""
+        forms: Any = parse(self.activation), parse(self.weight)
+        small = sum(form.significand_bits for form in forms) <= SMALL_PRODUCT
+        return structure_of(target, dsp and not (small and forms[1].block_scale))
+
+    def scale(self, target: str, dsp: bool) -> BlockScaleCell | None:
         """What multiplies a column's sums by the scales of blocks; None without blocks."""
         scale = parse(self.weight).block_scale
         if scale is None:
             return None
-        bits = self.rules(structure).sum_bits
-        return BlockScaleCell(scale=scale, sum_bits=bits,
-                              bits=bits + (scale.largest - 1).bit_length())
+        bits = self.rules(self.structure(target, dsp)).sum_bits
+        return BlockScaleCell(scale=scale, sum_bits=bits, bits=scaled_bits(scale, bits),
+                              structure=structure_of(target, dsp))
 
     def rules(self, structure: str) -> Arithmetic:
         """The Arithmetic. Raises UserError where there is none."""
         parts = {name: True for name in ("signs", "halves") if getattr(self, name)}
         try:
             return arithmetic(parse(self.activation), parse(self.weight), self.lanes,
-                              ROWS * self.lanes, structure=structure, stages=1,
+                              self.rows * self.lanes, structure=structure, stages=1,
                               columns=self.columns, **parts)
         except ValueError as error:
             raise UserError(f"no processing element for {self.activation} x {self.weight}: "
@@ -228,14 +238,13 @@ def _circuit(entry, target, dsp):
     """A text that identifies a circuit: equal texts mean equal circuits."""
     if entry.plain:
         return plain_verilog(parse(entry.activation).width)
-    return _structure_text(entry, structure_of(target, dsp))
+    text, scale = _element_text(entry, entry.structure(target, dsp)), entry.scale(target, dsp)
+    return text if scale is None else text + rtlil.convert(scale, name=_SCALE, emit_src=False)
 
 
 @cache
-def _structure_text(entry, structure):
-    text = rtlil.convert(ProcessingElement(entry.rules(structure)), name=TOP, emit_src=False)
-    scale = entry.scale(structure)
-    return text if scale is None else text + rtlil.convert(scale, name=_SCALE, emit_src=False)
+def _element_text(entry, structure):
+    return rtlil.convert(ProcessingElement(entry.rules(structure)), name=TOP, emit_src=False)
 
 
 def measurements(entries: Iterable[Entry], targets: Sequence[str],
@@ -270,16 +279,16 @@ def evaluate(measurement: Measurement) -> dict[str, Any]:
     result = {"key": measurement.key, "label": entry.label, "target": measurement.target,
               "dsp": measurement.dsp, "error": None}
     try:
-        structure = structure_of(measurement.target, measurement.dsp)
+        built = measurement.target, measurement.dsp
         text = plain_verilog(parse(entry.activation).width) if entry.plain else pe_verilog(
-            entry.rules(structure))
+            entry.rules(entry.structure(*built)))
 
         def area(text, top):
             return element_area(text, top, measurement.target, dsp=measurement.dsp,
                                 liberty=measurement.liberty)
-        figures, scale = area(text, TOP), entry.scale(structure)
+        figures, scale = area(text, TOP), entry.scale(*built)
         if scale is not None:
-            figures = with_share(figures, area(emit(scale, _SCALE), _SCALE), ROWS)
+            figures = with_share(figures, area(emit(scale, _SCALE), _SCALE), entry.rows)
         return result | {"figures": figures}
     except AreaError as error:
         return result | {"error": str(error)}
@@ -288,13 +297,13 @@ def evaluate(measurement: Measurement) -> dict[str, Any]:
 def with_share(figures: Mapping[str, Any], shared: Mapping[str, Any],
                elements: int) -> dict[str, Any]:
     """The figures of an element with its share of a circuit that so many elements have, rounded up
-    to whole cells; texts stay."""
+    to whole cells, but for DSP blocks; texts stay."""
     found = dict(figures)
     for key, number in shared.items():
         if isinstance(number, (int, float)) and not isinstance(number, bool):
             own = found.get(key) or 0
-            found[key] = own + (-(-number // elements) if isinstance(number, int) else
-                                number / elements)
+            whole = isinstance(number, int) and key != "dsp"
+            found[key] = own + (-(-number // elements) if whole else number / elements)
     return found
 
 

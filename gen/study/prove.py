@@ -20,17 +20,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from amaranth.back import rtlil
 from systolith import hw
 from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.files import write_file
 from systolith.gen.kit.progress import SILENT, Reporter
 from systolith.gen.kit.resume import in_processes, open_folder, open_results
 from systolith.hw.element.arithmetic import Arithmetic
+from systolith.hw.element.block_scale import BlockScaleCell, scaled_bits
 from systolith.hw.element.element import arithmetic
 from systolith.hw.element.one_kind import OneKind
 from systolith.hw.formats import catalogue, parse
 from systolith.hw.spec.structures import Structure
-from systolith.sim.rtl import elements
+from systolith.sim.rtl import block_scales, elements
+from systolith.sim.rtl.block_scales import (
+    EXHAUSTIVE,
+    observe_scales,
+    scale_vectors,
+    wrong_products,
+)
 from systolith.sim.rtl.elements import Bench, every_pair, mismatches, observe, random_vectors
 
 __all__ = ["Case", "Circuit", "cases_of", "circuits_of", "prove", "summary"]
@@ -50,6 +58,8 @@ _BIPOLAR_LANES = (1, 2, 3, 4, 5, 6, 7, 8, 23, 64, 128, 256)
 _PLANES_LANES = (1, 2, 3, 4, 23)
 
 
+#: The kind of a case that is no element, but what multiplies a column's sums by scales of blocks.
+_SCALE = "scale"
 #: What elements also multiply, by a case's kind.
 _PARTS = {"numbers": {"signs": True}, "signs": {"signs": True},
           "whole": {"halves": True}, "halves": {"halves": True}}
@@ -58,8 +68,9 @@ _PARTS = {"numbers": {"signs": True}, "signs": {"signs": True},
 @dataclass(frozen=True, order=True)
 class Case:
     """What is to be proven; formats by the names of the catalogue. `kind`: "numbers" or "signs",
-    what an element multiplies that multiplies both; "whole" or "halves" of codes, likewise; empty:
-    it multiplies numbers alone."""
+    what an element multiplies that multiplies both; "whole" or "halves" of codes, likewise;
+    "scale": what multiplies a column's sums by scales of blocks; empty: it multiplies numbers
+    alone."""
     activation: str
     weight: str
     lanes: int
@@ -73,7 +84,15 @@ class Case:
         rules = arithmetic(parse(self.activation), parse(self.weight), self.lanes,
                            _ROWS * self.lanes, structure=self.structure, stages=self.stages,
                            columns=self.columns, **parts)
-        return OneKind(rules, self.kind in ("signs", "halves")) if self.kind else rules
+        return OneKind(rules, self.kind in ("signs", "halves")) if self.kind in _PARTS else rules
+
+    def cell(self) -> BlockScaleCell:
+        """What multiplies by scales, for sums of its elements."""
+        scale = parse(self.weight).block_scale
+        assert scale is not None
+        bits = self.rules().sum_bits
+        return BlockScaleCell(scale=scale, sum_bits=bits, bits=scaled_bits(scale, bits),
+                              structure=Structure(self.structure))
 
 
 @dataclass(frozen=True)
@@ -84,12 +103,23 @@ class Circuit:
 
     @property
     def operand_bits(self) -> tuple[int, int]:
-        """Bits of the operands of all lanes: (activation, weight)."""
+        """Bits of the operands of all lanes: (activation, weight); of a cell: (sum, scale)."""
         case = self.cases[0]
+        if self.scales:
+            scale = parse(case.weight).block_scale
+            assert scale is not None
+            return case.rules().sum_bits, scale.width
         return case.lanes * parse(case.activation).width, case.lanes * parse(case.weight).width
 
     @property
+    def scales(self) -> bool:
+        """Whether it multiplies sums by scales of blocks."""
+        return self.cases[0].kind == _SCALE
+
+    @property
     def exhaustive(self) -> bool:
+        if self.scales:
+            return sum(self.operand_bits) <= EXHAUSTIVE
         return max(self.operand_bits) <= _EXHAUSTIVE
 
     @property
@@ -111,7 +141,8 @@ def _hash_of(pattern):
     """A hash of these files of the hardware, and of those that simulate and judge."""
     files = sorted(Path(hw.__file__).parent.glob(pattern))
     digest = hashlib.sha256()
-    for path in [*files, Path(elements.__file__), Path(__file__)]:
+    for path in [*files, *(Path(judge.__file__) for judge in (elements, block_scales)),
+                 Path(__file__)]:
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
@@ -132,8 +163,8 @@ def cases_of(formats: Sequence[str] | None = None,
     Each with one stage and with the stages of its fast circuit. Integers of the same 3 or more bits
     also with elements that multiply signs, too: their numbers and their signs; those of 4, 8, 12
     and 16 bits with elements that multiply halves of codes, too. Formats of blocks are weights
-    alone, by their elements: scales are applied to sums, after the elements. Raises UserError for
-    names that do not exist and where no pair can be multiplied.
+    alone, by their elements; what multiplies sums by scales after them is a case of its own.
+    Raises UserError for names that do not exist and where no pair can be multiplied.
     """
     try:
         named = {name: parse(name) for name in formats} if formats else catalogue()
@@ -165,6 +196,8 @@ def cases_of(formats: Sequence[str] | None = None,
                     if columns == 1 or (rules.across and kind not in ("whole", "halves")):
                         cases += [replace(case, stages=stages)
                                   for stages in sorted({1, rules.stages})]
+                        if other.block_scale and columns == 1:
+                            cases.append(replace(case, stages=1, kind=_SCALE))
     if not cases:
         raise UserError(f"no products are defined among {', '.join(named)}")
     return cases
@@ -200,12 +233,43 @@ def circuits_of(cases: Sequence[Case], file: Path, jobs: int = 1,
 
 
 def _fingerprint(case):
+    if case.kind == _SCALE:
+        text = rtlil.convert(case.cell(), name="cell", emit_src=False)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
     return Bench(case.rules()).fingerprint
 
 
 def _prove_together(circuits):
-    """Results of some circuits, in one simulation: plain data, lines of results.jsonl."""
+    """Results of some circuits, all of elements or none, in one simulation: plain data, lines of
+    results.jsonl."""
     start = time.monotonic()
+    results = (_of_scales if circuits[0].scales else _of_elements)(circuits)
+    seconds = round((time.monotonic() - start) / len(circuits), 3)
+    return [result | {"seconds": seconds} for result in results]
+
+
+def _of_scales(circuits):
+    cells = [circuit.cases[0].cell() for circuit in circuits]
+    vectors = [scale_vectors(cell, np.random.default_rng(int(circuit.fingerprint, 16)))
+               for circuit, cell in zip(circuits, cells, strict=True)]
+    results = []
+    for circuit, cell, scaled in zip(circuits, cells, observe_scales(cells, vectors), strict=True):
+        pairs = len(np.unique(scaled.sums << len(cell.code) | scaled.codes))
+        if circuit.exhaustive and pairs != 1 << len(cell.sum) + len(cell.code):
+            raise AssertionError(f"{circuit.cases[0]}: not every sum met every scale")
+        wrong = wrong_products(cell, scaled)
+        verdict: dict[str, Any] = {"checked": len(wrong), "mismatches": int(wrong.sum())}
+        if wrong.any():
+            n = np.flatnonzero(wrong)[0]
+            verdict["first"] = (f"sum {scaled.sums[n]}, scale {scaled.codes[n]}: "
+                                f"{scaled.products[n]}")
+        results.append({"key": circuit.key, "fingerprint": circuit.fingerprint,
+                        "exhaustive": circuit.exhaustive, "vectors": len(wrong),
+                        "cases": [asdict(case) | verdict for case in circuit.cases]})
+    return results
+
+
+def _of_elements(circuits):
     benches = [Bench(circuit.cases[0].rules()) for circuit in circuits]
     vectors = []
     for circuit, bench in zip(circuits, benches, strict=True):
@@ -220,8 +284,7 @@ def _prove_together(circuits):
         results.append({"key": circuit.key, "fingerprint": circuit.fingerprint,
                         "exhaustive": circuit.exhaustive, "vectors": len(observed.a),
                         "cases": [_verdict(case, observed) for case in circuit.cases]})
-    seconds = round((time.monotonic() - start) / len(circuits), 3)
-    return [result | {"seconds": seconds} for result in results]
+    return results
 
 
 def _check_coverage(circuit, observed):
@@ -273,7 +336,9 @@ def prove(folder: Path | str, formats: Sequence[str] | None = None,
         # Those of a similar number of vectors run together, since all wait for the longest.
         missing = sorted((circuit for circuit in circuits if circuit.key not in kept.known),
                          key=lambda circuit: (circuit.exhaustive, circuit.operand_bits))
-        parts = [missing[n:n + _TOGETHER] for n in range(0, len(missing), _TOGETHER)]
+        kinds = ([circuit for circuit in missing if circuit.scales is scales]
+                 for scales in (False, True))
+        parts = [kind[n:n + _TOGETHER] for kind in kinds for n in range(0, len(kind), _TOGETHER)]
         with progress.step(f"Proof of {len(circuits):,} circuits, "
                            f"{len(circuits) - len(missing):,} known",
                            max(1, len(missing))) as done:

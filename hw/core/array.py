@@ -80,7 +80,8 @@ class SystolicArray(wiring.Component):
                                     from_above=arch.depthwise)
         scale = arch.weight.block_scale
         self.scale = None if scale is None else BlockScaleCell(
-            scale=scale, sum_bits=arch.psum_bits, bits=arch.scaled_bits)
+            scale=scale, sum_bits=arch.psum_bits, bits=arch.scaled_bits,
+            structure=arch.scale_structure)
         flags = {name: In(1) for name, there in (
             ("from_above", arch.depthwise), ("signs", arch.parts)) if there}
         if arch.side_taps:

@@ -83,6 +83,11 @@ class Arch:
     shared_columns: int = field(default=1, metadata=key("array.shared_columns", Whole(1, 256),
         "Columns side by side that share their activation registers, and multiplications where "
         "two fit a DSP block; divides columns.", programs=False))
+    scale_multiplier: str = field(default="auto", metadata=key(
+        "array.scales", Choice(("auto", "dsp", "luts")),
+        "What multiplies the sums of columns by the scales of blocks that have a mantissa (nvfp4, "
+        "mls): \"dsp\": a DSP block for each column; \"luts\": adders. \"auto\": DSP blocks, and "
+        "LUTs where a measurement is told to use no blocks.", programs=False))
     depthwise: bool = field(default=False, metadata=key("array.depthwise", Switch(),
         "Whether columns can take activations from the top, which makes depthwise layers several "
         "times as fast; for one lane and as many rows as columns."))
@@ -234,6 +239,13 @@ class Arch:
     def pe_dsp(self) -> bool:
         """Whether processing elements are built for DSP blocks."""
         return self.pe_structure.is_dsp
+
+    @cached_property
+    def scale_structure(self) -> Structure:
+        """What multiplies by the scales of blocks is built of."""
+        if self.scale_multiplier != "luts":
+            return Structure.DSP
+        return Structure.LUT4 if self.pe_dsp else self.pe_structure
 
     @cached_property
     def post_luts(self) -> bool:

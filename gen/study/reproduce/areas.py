@@ -1,13 +1,18 @@
 """Areas of elements and arrays, by Yosys."""
 
+from functools import cache
+from typing import Any
+
 from systolith.gen.measure.array_area import array_area
 from systolith.gen.measure.element import TOP, pe_verilog
-from systolith.gen.measure.element_area import element_area
+from systolith.gen.measure.element_area import element_area, merit
+from systolith.hw.core.blocks import emit
 from systolith.hw.element.element import arithmetic
 from systolith.hw.formats import parse
 from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.structures import structure_of
 
-from ..catalogue import Entry, evaluate, measurements
+from ..catalogue import Entry
 from .figure import Figure
 
 __all__ = ["block_elements", "shift_area", "short_float"]
@@ -28,16 +33,37 @@ def short_float() -> list[Figure]:
 
 
 def block_elements() -> list[Figure]:
-    """Transistors of elements of columns of 16 rows whose weights are in blocks, each with its
-    share of what multiplies sums by scales, beside the same elements without scales."""
+    """Elements whose weights are in blocks, each with its share of what multiplies a column's sums
+    by scales, beside the same elements without scales: transistors and LUTs of columns of 16 rows,
+    with a DSP block a column where scales have a mantissa, and with 32 rows where blocks have as
+    many weights."""
     figures = []
     for activation, weight in _BLOCKS:
-        scaled, plain = (evaluate(item)["figures"]["transistors"] for item in measurements(
-            [Entry(activation, weight), Entry(activation, activation)], ["asic"]))
-        more = 100 * (scaled / plain - 1)
-        figures.append(Figure(f"{activation} x {weight} beside {activation}: area more, CMOS",
-                              "<= 10 %", f"{more:.1f} %", more <= 10))
+        scale: Any = parse(weight).block_scale
+        ways = [("CMOS", "asic", False, 16), ("LUT6", "xc7", False, 16)]
+        ways += [("LUT6 beside a DSP block a column", "xc7", True, 16)] if scale.man else []
+        ways += [("LUT6, 32 rows", "xc7", False, 32)] if scale.size >= 32 else []
+        for text, target, dsp, rows in ways:
+            more = 100 * _share(activation, weight, target, dsp, rows)
+            figures.append(Figure(f"{activation} x {weight} beside {activation}: area more, {text}",
+                                  "<= 10 %", f"{more:.1f} %", more <= 10))
     return figures
+
+
+def _share(activation, weight, target, dsp, rows):
+    """How much larger an element is with its share of the scale, as a part of it."""
+    entry = Entry(activation, weight, rows=rows)
+    scale = entry.scale(target, dsp)
+    assert scale is not None
+    key = merit(target)
+    own = element_area(emit(scale, "systolith_scale"), "systolith_scale", target, dsp=dsp)[key]
+    return own / rows / _plain_area(activation, target, rows)[key]
+
+
+@cache
+def _plain_area(form, target, rows):
+    rules = Entry(form, form, rows=rows).rules(structure_of(target))
+    return element_area(pe_verilog(rules), TOP, target)
 
 
 def shift_area() -> list[Figure]:

@@ -1,0 +1,80 @@
+"""What multiplies a column's sums by the scales of blocks, in Verilated RTL: sums and codes of
+scales in, products out.
+
+The expected products are integers times the factors of `hw.formats.BlockScale`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from systolith.hw.element.block_scale import BlockScaleCell
+
+from .players import play
+
+__all__ = ["EXHAUSTIVE", "Scaled", "observe_scales", "scale_vectors", "wrong_products"]
+
+#: Cells whose sums and codes have at most so many bits together meet all pairs.
+EXHAUSTIVE = 19
+#: Random sums of each code of a wider cell.
+_SUMS = 4000
+_MIXED = 4000
+
+
+@dataclass(eq=False)
+class Scaled:
+    """Sums [N], the code of the scale that each met [N], and the products that came out [N]."""
+    sums: np.ndarray
+    codes: np.ndarray
+    products: np.ndarray
+
+
+def scale_vectors(cell: BlockScaleCell, random: np.random.Generator) -> dict[str, np.ndarray]:
+    """Inputs of a cell, one vector a clock: every code of a scale with every sum, in random order,
+    or with random sums and corners where these are too many; then random ones with swaps at any
+    time. Codes on the bus that are not swapped in are random, too."""
+    bits, codes = len(cell.sum), 1 << cell.scale.width
+    half = 1 << (bits - 1)
+    corners = np.array([-half, half - 1, 0, -1, 1, half // 2, -half // 2])
+    every = bits + cell.scale.width <= EXHAUSTIVE
+    swap, code, sums = [], [], []
+    for wanted in random.permutation(codes):
+        some = (random.permutation(2 * half) - half if every else
+                np.concatenate([corners, random.integers(-half, half, _SUMS)]))
+        own = random.integers(0, codes, len(some) + 1)
+        own[0] = wanted
+        first = np.zeros(len(some) + 1, bool)
+        first[0] = True
+        swap.append(first)
+        code.append(own)
+        sums.append(np.concatenate([random.integers(-half, half, 1), some]))
+    swap.append(random.random(_MIXED) < 0.4)
+    code.append(random.integers(0, codes, _MIXED))
+    sums.append(random.integers(-half, half, _MIXED))
+    return {name: np.concatenate(parts) for name, parts in
+            (("swap", swap), ("code", code), ("sum", sums))}
+
+
+def observe_scales(cells: Sequence[BlockScaleCell],
+                   vectors: Sequence[dict[str, np.ndarray]]) -> list[Scaled]:
+    """Simulate cells, each with its `scale_vectors`; the products of every sum that met a code
+    which had been swapped in. Raises SimulationError."""
+    given = [{name: np.concatenate([values, np.zeros(cell.stages, values.dtype)])
+              for name, values in own.items()}
+             for cell, own in zip(cells, vectors, strict=True)]
+    found = []
+    for cell, own, seen in zip(cells, vectors, play(cells, given), strict=True):
+        count = len(own["sum"])
+        place = np.maximum.accumulate(np.where(own["swap"], np.arange(count), -1))
+        # A sum meets what was swapped in at the latest in the cycle before. What comes out is seen
+        # after the edge that takes a vector: a cell of one stage answers with its own response.
+        met = np.flatnonzero(np.concatenate([[-1], place[:-1]]) >= 0)
+        sign = 1 << (len(cell.o) - 1)
+        out = seen["o"][met + cell.stages - 1]
+        found.append(Scaled(own["sum"][met], own["code"][place[met - 1]], (out ^ sign) - sign))
+    return found
+
+
+def wrong_products(cell: BlockScaleCell, scaled: Scaled) -> np.ndarray:
+    """Which products are not sum times factor: bool [N]."""
+    return scaled.products != cell.expected(scaled.sums, scaled.codes)

@@ -1,0 +1,78 @@
+# amaranth: UnusedElaboratable=no
+"""What multiplies a column's sums by scales of blocks, in Verilated RTL: every scale of every
+structure, and faults that must be seen."""
+
+import numpy as np
+import pytest
+from systolith.gen.study import prove as module
+from systolith.gen.study.prove import cases_of, prove
+from systolith.hw.element.block_scale import BlockScaleCell, scaled_bits
+from systolith.hw.formats import BlockScale
+from systolith.hw.spec.structures import Structure
+from systolith.sim.rtl.block_scales import (
+    EXHAUSTIVE,
+    Scaled,
+    observe_scales,
+    scale_vectors,
+    wrong_products,
+)
+
+SHAPES = [(man, bits, structure) for man in (0, 1, 2, 3) for bits in (1, 2, 7)
+          for structure in Structure] + [(3, 21, Structure.DSP48), (1, 21, Structure.LUT6)]
+
+
+def _cell(man, bits, structure):
+    scale = BlockScale(16, man)
+    return BlockScaleCell(scale=scale, sum_bits=bits, bits=scaled_bits(scale, bits),
+                          structure=structure)
+
+
+def test_every_structure_multiplies_by_every_scale():
+    random = np.random.default_rng(5)
+    cells = [_cell(*shape) for shape in SHAPES]
+    found = observe_scales(cells, [scale_vectors(cell, random) for cell in cells])
+    for shape, cell, scaled in zip(SHAPES, cells, found, strict=True):
+        assert not wrong_products(cell, scaled).any(), shape
+        if len(cell.sum) + len(cell.code) <= EXHAUSTIVE:
+            pairs = set(zip(scaled.sums.tolist(), scaled.codes.tolist(), strict=True))
+            assert len(pairs) == 1 << len(cell.sum) + len(cell.code)
+
+
+def test_a_product_that_is_one_off_is_seen():
+    cell = _cell(3, 5, Structure.LUT6)
+    sums, codes = np.array([-16, 3, 15]), np.array([0, 9, 63])
+    right = np.array([-16 * 8, 3 * (9 << 1), 15 * (15 << 7)])
+    assert not wrong_products(cell, Scaled(sums, codes, right)).any()
+    wrong = wrong_products(cell, Scaled(sums, codes, right + np.array([0, 0, 1])))
+    assert wrong.tolist() == [0, 0, 1]
+
+
+class Flawed(BlockScaleCell):
+    """Multiplies by 8 to 15 but for the last bit of the mantissa."""
+
+    def _held(self, m, value, name):
+        return super()._held(m, value & ~1 if name == "low" else value, name)
+
+
+def test_proof_has_a_case_for_every_scale_and_sees_a_fault(tmp_path, monkeypatch):
+    cases = [case for case in cases_of(["e2m1", "nvfp4", "mxfp4"]) if case.kind == "scale"]
+    assert {(case.weight, case.structure) for case in cases} == {
+        (weight, structure) for weight in ("nvfp4", "mxfp4") for structure in Structure}
+    assert not any(case.kind == "scale" for case in cases_of(["e2m1", "e3m2"]))
+
+    def scales(*arguments):
+        return [case for case in cases if case.structure in ("lut6", "dsp")]
+    monkeypatch.setattr(module, "cases_of", scales)
+    results, _ = prove(tmp_path / "right")
+    assert {case["mismatches"] for result in results for case in result["cases"]} == {0}
+    assert all(result["exhaustive"] for result in results)
+    monkeypatch.setattr(module, "BlockScaleCell", Flawed)
+    results, _ = prove(tmp_path / "flawed")
+    wrong = {(case["weight"], case["structure"]) for result in results for case in result["cases"]
+             if case["mismatches"]}
+    assert wrong == {("nvfp4", "lut6")}
+
+
+@pytest.mark.parametrize("man, stages", [(0, 1), (1, 2), (3, 2)])
+def test_its_stages_are_those_of_the_chip(man, stages):
+    assert _cell(man, 4, Structure.LUT4).stages == stages

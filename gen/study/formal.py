@@ -127,6 +127,9 @@ def _image(fmt, code):
     if not fmt.floating or fmt.activation_fault():
         raise UserError(f"there is no formal specification of {fmt}")
     fraction, field = code[:fmt.man], code[fmt.man:fmt.man + fmt.exp]
+    if fmt.hidden_at_zero:
+        magnitude = (fraction + (code[:-1].any() << fmt.man)) << field
+        return Mux(code[-1], -magnitude, magnitude)
     normal = (fraction + (1 << fmt.man)) << (field - 1)[:fmt.exp]
     magnitude = Mux(field == 0, fraction, normal)
     return Mux(code[-1], -magnitude, magnitude)

@@ -107,6 +107,8 @@ class OperandLane(wiring.Component):
 def _image(magnitude, form):
     """The image of a float's magnitude code."""
     mantissa, exponent = magnitude[:form.man], magnitude[form.man:]
+    if form.hidden_at_zero:
+        return (mantissa + (magnitude.any() << form.man)) << exponent
     normal = exponent != 0
     # The least exponents, 0 and 1, weigh the same: the leading one is all that differs.
     return (mantissa + (normal << form.man)) << (exponent - normal)[:form.exp]

@@ -138,9 +138,20 @@ def _nearest_float(m, number, shift, form):
     leading = Cat(up, Const(0, form.man - 1), mantissa[-1]) if form.man else mantissa + up
     code = register(m, Cat(mantissa[:-1], (free - done)[:levels]) + leading, "code")
     negative = register(m, negative, "negative_code")
-    small = register(m, Mux(code > form.max_code, form.max_code, code)[:form.width - 1], "small")
+    small = register(m, _saturated(code, form)[:form.width - 1], "small")
     negative = register(m, negative, "negative_small")
     return register(m, Mux(negative, -small, Cat(small, Const(0, 1)).as_signed()), "value")
+
+
+def _saturated(code, form):
+    """The magnitude's code, at most the largest. What has been rounded is a float with subnormals;
+    one whose exponent 0 has a leading one has as many numbers less at its lower end, and the code
+    of each other one is less by as much."""
+    if not form.hidden_at_zero:
+        return Mux(code > form.max_code, form.max_code, code)
+    hidden = 1 << form.man
+    larger = Mux(code > form.max_code + hidden, form.max_code, code - hidden)
+    return Mux(code <= hidden, code > hidden // 2, larger)
 
 
 def clip(m: Module, value: Value, below: Value, above: Value, low: Value,

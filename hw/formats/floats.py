@@ -147,7 +147,10 @@ class Float(Format):
         return self.special in ("ieee", "p3109")
 
     def activation_fault(self) -> str | None:
-        if (self.lowest, self.radix) != ("subnormal", 2):
+        # Of "dlfloat" with fewer mantissa bits, what lies between 0 and the smallest number would
+        # have to be rounded more finely than to images.
+        rounded = self.lowest == "subnormal" or (self.lowest == "dlfloat" and self.man > 1)
+        if not rounded or self.radix != 2:
             return super().activation_fault()
         return self.weight_fault()
 

@@ -38,6 +38,10 @@ class Limits:
             if magnitude.dtype == object:
                 total = total.astype(object)
             magnitude = _round_shift(magnitude, total) + (up << format.man)
+            if format.hidden_at_zero:
+                hidden = 1 << format.man
+                magnitude = np.where(magnitude <= hidden // 2, 0,
+                                     np.maximum(magnitude - hidden, 1))
             magnitude = np.minimum(magnitude, format.max_code)
             result = np.where(product < 0, -magnitude, magnitude)
         else:

@@ -37,6 +37,9 @@ def random_arch(seed: int, family: str | None = None) -> Arch:
             lanes = draw.randint(1, 40)
         if others.random() < 0.2:
             activation = others.choice(_OTHERS[kind])
+        lowest = random.Random(f"lowest {seed}")
+        if kind == "float" and lowest.random() < 0.2:
+            activation = lowest.choice(("e3m2dl", "e2m3dl", "e4m3b11dl"))
         if others.random() < 0.2:
             weight = others.choice(_OTHERS[kind] + _WEIGHTS[kind])
         rows, columns = draw.randint(1, 9), draw.randint(1, 9)

@@ -16,7 +16,7 @@ __all__ = ["resnet"]
 
 #: (activations, weights): points of accuracy that they may lose.
 _MOST = {("int8", "int8"): 0.5, ("int4", "int4"): 0.5, ("e2m1", "e2m1"): 0.5,
-         ("int8", "int3"): 1.5}
+         ("int8", "int3"): 1.5, ("hfp8", "hfp8"): 0.5}
 #: {activations: how their ranges are chosen, if not by the least squared error}
 _RANGES = {"e2m1": "cross-entropy"}
 _MOVES = (0, 0), (1, 0), (-1, 0), (0, 1), (0, -1)

@@ -24,6 +24,7 @@ from ...onnx_networks import Network, random_cnn, run_onnx
 #: (activation, weight)
 FORMATS = (("int8", "int8"), ("uint8", "int8"), ("int6", "int6"), ("e4m3", "e4m3"),
            ("int8", "e3m0x2"), ("int16", "int16"), ("e4m3fn", "e5m2ieee"), ("int4", "int4"),
+           ("hfp8", "e4m3fn"),
            ("e3m2", "ternary"))
 
 

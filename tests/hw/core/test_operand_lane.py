@@ -26,7 +26,7 @@ def expected(form, first, code, facts):
 
 
 @pytest.mark.parametrize("activation", ["int8", "int8 narrow", "int3", "int16", "e3m2", "e4m3",
-                                        "e2m1", "e5m0", "e4m3fn"])
+                                        "e2m1", "e5m0", "e4m3fn", "hfp8", "e3m2dl"])
 def test_numbers_and_addends_are_exact(activation):
     activation, *narrow = activation.split()
     arch = Arch(rows=2, columns=2, activation=activation, multiplier_bits=16 if narrow else 26,

@@ -22,9 +22,13 @@ def expected(arch, total, multiplier, addend, shift, ties, zero_point, low, high
     if isinstance(form, Float):
         magnitude = abs(exact)
         step = 0
-        while magnitude >= 2 << (form.man + step):
-            step += 1
-        code = min(round(magnitude / (1 << step)) + (step << form.man), form.max_code)
+        if form.hidden_at_zero:
+            code = min(range(form.max_code + 1),
+                       key=lambda item: (abs(int(form.image(item)) - magnitude), item & 1))
+        else:
+            while magnitude >= 2 << (form.man + step):
+                step += 1
+            code = min(round(magnitude / (1 << step)) + (step << form.man), form.max_code)
         value = -code if exact < 0 else code
     else:
         bits = 1 << TIE_BITS + 1
@@ -59,7 +63,8 @@ def packed(arch, bias, above, below, offset=0):
     ("e2m1", "e2m1", None, False, 16), ("e5m0", "e2m3", None, False, 26),
     ("e4m3fn", "e4m3fn", None, False, 16), ("bipolar1", "bipolar1", None, False, 16),
     ("int8", "int8", None, True, 16), ("e3m2", "e3m2", None, True, 16),
-    ("int4", "int4", None, True, 0),
+    ("int4", "int4", None, True, 0), ("hfp8", "hfp8", None, False, 16),
+    ("e3m2dl", "e3m2", None, True, 16),
 ])
 def test_every_stage_rounds_as_the_numerics_say(activation, weight, accumulator, leaky, fraction):
     narrow, fraction = fraction if isinstance(fraction, tuple) else (26, fraction)

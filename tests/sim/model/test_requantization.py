@@ -14,6 +14,7 @@ from systolith.hw.spec.numbers import MULTIPLIER_BITS, OFFSET_FRACTION, TIE_BITS
 from systolith.sim.model.requantization import Below, Operand, Requantization, _leading_one
 
 FORMATS = [Int(8), Int(4), Int(5, signed=False), parse("e3m2"), parse("e4m3"), parse("e2m1"),
+           parse("hfp8"), parse("e3m2dl"),
            Float(4, 0), Float(1, 3), Bipolar(1)]
 INT8 = Int(8)
 

@@ -41,7 +41,8 @@ def test_programs_differ_and_come_back_from_their_image():
 
 
 @pytest.mark.parametrize("activation, weight", [
-    ("p3109_k5p2", "p3109_k5p2"), ("int6", "ternary"), ("e5m2ieee", "e4m3fnuz")])
+    ("p3109_k5p2", "p3109_k5p2"), ("int6", "ternary"), ("e5m2ieee", "e4m3fnuz"),
+    ("hfp8", "hfp8")])
 def test_programs_read_numbers_alone_where_a_code_may_be_none(activation, weight):
     arch = Arch(rows=4, columns=4, activation=activation, weight=weight, operand_depth=64,
                 table_depth=256, bus_bits=32, largest_k=200)

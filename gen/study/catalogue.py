@@ -303,7 +303,8 @@ def with_share(figures: Mapping[str, Any], shared: Mapping[str, Any],
         if isinstance(number, (int, float)) and not isinstance(number, bool):
             own = found.get(key) or 0
             whole = isinstance(number, int) and key != "dsp"
-            found[key] = own + (-(-number // elements) if whole else number / elements)
+            share = -(-number // elements) if whole else number / elements
+            found[key] = own + share if share else own
     return found
 
 

@@ -9,6 +9,7 @@ from systolith.gen.importer.reader import load
 from systolith.gen.importer.run import run_model
 from systolith.gen.quantize.quantize import quantize
 from systolith.gen.quantize.recipe import Recipe
+from systolith.hw.formats import parse
 
 from .figure import Figure
 
@@ -16,7 +17,11 @@ __all__ = ["resnet"]
 
 #: (activations, weights): points of accuracy that they may lose.
 _MOST = {("int8", "int8"): 0.5, ("int4", "int4"): 0.5, ("e2m1", "e2m1"): 0.5,
-         ("int8", "int3"): 1.5, ("hfp8", "hfp8"): 0.5}
+         ("int8", "int3"): 1.5, ("e3m2", "e3m2"): 0.5, ("hfp8", "hfp8"): 0.5,
+         ("int8", "mxint8"): 0.5, ("e4m3fn", "mxfp8"): 0.5, ("e3m2", "mxfp6"): 0.5,
+         ("e2m1", "mxfp4"): 0.5, ("e2m1", "nvfp4"): 0.5, ("e2m1", "mls"): 0.5}
+#: Weights of at most so many bits are rounded as learned, others to the nearest.
+_LEARNED = 4
 #: {activations: how their ranges are chosen, if not by the least squared error}
 _RANGES = {"e2m1": "cross-entropy"}
 _MOVES = (0, 0), (1, 0), (-1, 0), (0, 1), (0, -1)
@@ -39,7 +44,8 @@ def resnet(folder: Path | None = None, images: int | None = None) -> list[Figure
     exact = right(run_model(read(path), {"input": inputs}, ["logits"])["logits"])
     figures = []
     for (activation, weight), most in _MOST.items():
-        recipe = Recipe(activation, weight, _RANGES.get(activation, "mse"), rounding="learned")
+        rounding = "learned" if parse(weight).width <= _LEARNED else "nearest"
+        recipe = Recipe(activation, weight, _RANGES.get(activation, "mse"), rounding=rounding)
         graph = load(quantize(path, calibration, recipe, measure=False).model)
         found = right(graph.decode_outputs(graph.run(graph.encode_inputs(inputs))))
         name = activation if activation == weight else f"{activation} x {weight}"

@@ -128,9 +128,9 @@ class Format(ABC):
     def activation_fault(self) -> str | None:
         """What keeps a chip from computing results in this format, as the end of a sentence that
         begins with the name of the field ("must be ..."); None: nothing."""
-        return ("must be an integer format, bipolar1, or a float of radix 2 with subnormals or, from "
-                "two mantissa bits on, DLFloat's lowest binade, the formats that post-processing "
-                f"can round to, not {self}")
+        return ("must be an integer format, bipolar1, or a float of radix 2 with subnormals or, "
+                "from two mantissa bits on, DLFloat's lowest binade, the formats that "
+                f"post-processing can round to, not {self}")
 
     def weight_fault(self) -> str | None:
         """What keeps a chip from having weights of this format; as `activation_fault`."""

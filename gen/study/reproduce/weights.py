@@ -33,7 +33,7 @@ def _two(numbers):
 
 def omse() -> list[Figure]:
     """Errors of int4 weights by the least squared error and by the largest magnitude; and of two
-    tensors."""
+    tensors, beside int8, which takes as many bytes."""
     figures = []
     for distribution, single, dual in (("Gauss", 2.6, 86), ("Laplace", 4.3, 49)):
         numbers = _numbers(distribution)
@@ -43,6 +43,9 @@ def omse() -> list[Figure]:
         two = _two(numbers)
         figures.append(Figure(f"{distribution}: error of OMSE / two tensors, 4 bits each",
                               f"{dual}", f"{least / two:.1f}", least / two >= dual))
+        int8 = _error(Int(8), numbers, "mse")
+        figures.append(Figure(f"{distribution}: error of two tensors of 4 bits / int8",
+                              "> 1", f"{two / int8:.2f}", two > int8))
     return figures
 
 

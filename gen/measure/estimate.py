@@ -151,6 +151,8 @@ def estimate(arch: Arch, target: str = "ecp5", *, dsp: bool | str = True) -> Est
     why = None
     if arch.tap_rows:
         why = "array.tap_rows"
+    elif not arch.checksum:
+        why = "control.checksum = false"
     elif arch.stages is not None:
         why = "array.stages other than \"auto\""
     elif not knows(fit, arch):

@@ -194,6 +194,10 @@ class Arch:
     diagnosis: bool = field(default=True, metadata=key("control.diagnosis", Switch(),
         "Whether the report of an error says in which layer and at which address it was found. "
         "Without, the circuit is smaller.", programs=False))
+    checksum: bool = field(default=True, metadata=key("control.checksum", Switch(),
+        "Whether a run whose program was not fetched as it was compiled ends with an error. "
+        "Without, the circuit is smaller, and a bit that changes in memory or on the bus may give "
+        "wrong results without a word.", programs=False))
     watchdog_bits: int = field(default=32, metadata=key("control.watchdog_bits", Whole(17, 32),
         "Bits of the register that says after how many cycles without progress a run ends with "
         "an error.", programs=False))

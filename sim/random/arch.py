@@ -86,7 +86,7 @@ def _smaller(arch, seed):
     draw = random.Random(f"small {seed}")
     return replace(arch, address_bits=draw.choice((32, 32, 18)), prefetch=draw.random() < 0.7,
                    token_bits=draw.choice((6, 10)), diagnosis=draw.random() < 0.8,
-                   watchdog_bits=draw.choice((17, 32)))
+                   watchdog_bits=draw.choice((17, 32)), checksum=draw.random() < 0.8)
 
 
 def _with_options(arch, seed):

@@ -15,7 +15,8 @@ OTHER = dict(
     burst_beats=8, queue_depth=3, clock_mhz=7.0, structure="lut6", stages=1, shared_columns=2,
     depthwise=True, weight_widths=(4,), side_taps=True, load_windows=True, counters=False,
     post_lanes=2, address_bits=20,
-    prefetch=False, token_bits=4, diagnosis=False, watchdog_bits=20)
+    prefetch=False, token_bits=4, diagnosis=False, watchdog_bits=20,
+    checksum=False)
 
 
 def test_a_change_of_a_field_changes_the_identity_where_programs_depend_on_it():

@@ -14,6 +14,7 @@ def test_chips_differ_in_every_way():
     assert {arch.queue_depth for arch in chips} == set(range(1, 6))
     assert {arch.address_bits for arch in chips} == {18, 32}
     assert {arch.prefetch for arch in chips} == {arch.diagnosis for arch in chips} == {False, True}
+    assert {arch.checksum for arch in chips} == {False, True}
     assert {arch.token_bits for arch in chips} == {6, 10}
     assert {arch.watchdog_bits for arch in chips} == {17, 32}
     for fact in (lambda a: a.accumulator is None, lambda a: a.lanes > 1, lambda a: a.chunks > 1,

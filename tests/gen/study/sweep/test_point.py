@@ -49,3 +49,14 @@ def test_points_that_share_have_figures_of_their_own(counted):
             **counts_of(graph, program)}
     # prefetch and bursts count, and large memories have a latency of their own
     assert len(counted) == len({figures["cycles"] for figures in found.values()}) == 9
+
+
+def test_cores_that_share_a_bus_have_their_latency(counted):
+    """Two cores and three have the same cycles each, of one run of the model; one alone has others.
+    """
+    net = net_of("digits", DIGITS, None, None, None, "a test")
+    tasks = [CyclesOf(replace(CHIP, cores=cores), net) for cores in (1, 2, 3)]
+    assert len({task.family for task in tasks}) == 1 and len({task.key for task in tasks}) == 2
+    one, two, three = (task.measure()["cycles"] for task in tasks)
+    _, program = compile_network(net.graph(tasks[1].arch), tasks[1].arch)
+    assert one < two == three == cycles(program).cycles and len(counted) == 2

@@ -1,6 +1,7 @@
 """From a quantized network to a program."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from systolith.gen.kit.errors import SignsOutside, UserError, WrongFormat
@@ -97,6 +98,9 @@ def compile_graph(graph: Graph, arch: Arch, batch: int = 1, *,
     if outside := [name for name in places.where if vector_of(graph.tensors[name], arch)
                    > arch.vector]:
         raise SignsOutside(outside)
+    # Taps have rows of their own only where the layer before has written copies on the chip.
+    layers = [replace(layer, part=0) if layer.part and (
+        layer.conv.input not in places.placement.maps) else layer for layer in layers]
     plans = plan_layers(layers, places)
 
     stream, offsets = Stream(arch), []

@@ -68,7 +68,7 @@ def _array(conv, layer, plan, offsets, starts):
         parameters=starts["parameters"] + offsets["parameters"],
         table=starts["tables"] + offsets["tables"],
         weight_bytes=tuple(map(layer.weight_word_bytes, range(layer.column_blocks))),
-        height=layer.height, side=layer.side, narrow=layer.narrow or None)
+        height=layer.height, side=3 if layer.part else layer.side, narrow=layer.narrow or None)
 
 
 def _layer(conv, layer, plan, images, rounds, arch, tensors, taps, array):

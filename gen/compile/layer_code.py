@@ -73,8 +73,7 @@ class LayerCode:
         if not self.resident or 2 * layer.most_weight_words > self.arch.weight_depth:
             most = min(most, max(1, self.arch.weight_depth // layer.pass_words // 4))
         self.most = most                        # passes that are loaded together
-        # Taps have rows of their own only where the layer before has written copies on the chip.
-        self.apart = bool(layer.part and isinstance(source, Region) and source.outside is None)
+        self.apart = layer.part > 0             # taps have rows of their own
         # Parameters are loaded in runs of whole column blocks, or of groups.
         self.groups = layer.groups + sink.pad_lanes
         half = self.arch.parameter_depth // 2 // self.arch.chunks

@@ -243,7 +243,7 @@ class ArrayView(Record):
     height : int
         Rows of the array that each pass fills.
     side : int
-        N > 0: a pass has up to 2**N taps of a row of the kernel.
+        1 or 2: a pass has up to 2**N taps of a row of the kernel. 3: each tap has rows of its own.
     weight_bytes : tuple of int
         Of a weight word of each column block there: the columns that it has channels for.
     narrow : int or None

@@ -110,7 +110,8 @@ def lines_of(layer: ArrayView) -> tuple[Line, Line]:
     if above is None:
         y, x = (Line(**vars(axis), run=axis.stride * (axis.step if layer.in_order else 1),
                      pixel=axis.stride, tap=taps * axis.dilation, taps=taps, above=None)
-                for axis, taps in ((layer.y, 1), (layer.x, min(layer.x.kernel, 1 << layer.side))))
+                for axis, taps in (
+                    (layer.y, 1), (layer.x, min(layer.x.kernel, 1 << layer.side % 3))))
         return y, x
     # Along a column of pixels, runs of words begin so many results each.
     y, x = (Line(**vars(axis), run=run, pixel=1, tap=taps * axis.dilation, taps=taps, above=above)

@@ -159,8 +159,9 @@ class Simulate(Command):
                 print(f"first difference: {found.comparison.first}")
         what = "per image" if found.batch == 1 else f"for a batch of {found.batch} images"
         if found.cycles:
-            print(f"cycles {what}: {found.cycles:,} (cycle model: {found.cycles_model:,}), "
-                  f"{found.compute_cycles:,} of them computing")
+            print(f"cycles {what}: {found.cycles:,} (cycle model: {found.cycles_model:,})" + (
+                "" if found.compute_cycles is None
+                else f", {found.compute_cycles:,} of them computing"))
             print(f"array utilization: {100 * found.utilization:.1f} %, all traffic included")
             print(f"simulation speed: {found.clocks_per_second:,.0f} clocks/s")
             self._show_counters(found)

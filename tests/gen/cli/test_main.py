@@ -457,6 +457,20 @@ def test_a_run_that_does_not_finish_is_told(capsys, built, batch, monkeypatch):
         capsys, "simulate", built, "--engine", "rtl", "--inputs", batch)
 
 
+@pytest.mark.parametrize("computing", [None, 8])
+def test_a_run_of_a_chip_without_counters_is_shown(capsys, computing):
+    from types import SimpleNamespace
+
+    from systolith.gen.cli.commands.built import Simulate
+    Simulate()._show(SimpleNamespace(
+        images=1, engine="rtl", comparison=None, batch=1, cycles=12, cycles_model=12,
+        compute_cycles=computing, utilization=0.5, clocks_per_second=9, activity=None))
+    out = capsys.readouterr().out
+    assert "cycles per image: 12 (cycle model: 12)" in out
+    assert ("8 of them computing" in out) == (computing is not None)
+    assert "no counters" in out
+
+
 def test_the_installed_command_and_a_closed_pipe():
     command = f"{sys.executable} -m systolith.gen.cli init | head -1"
     done = subprocess.run(command, shell=True, capture_output=True, text=True)

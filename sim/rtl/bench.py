@@ -1,32 +1,132 @@
-"""What cocotb runs inside the simulator: the host driver on the simulated core.
+"""The host driver on the simulated core: an executable of `harness.sv` that obeys commands.
 
-The jobs come as a file, named by the plusarg `jobs`, from `sim.rtl`, and the results go back as
-`results.pickle`. The driver is ordinary blocking code in a thread; a register access or a
-transfer is a few events, and waiting for the core is one.
+The executable runs in a process of its own, whose commands go through a pipe: a register access, a
+transfer, a wait for the core. What the core does meanwhile, and how, is in `commands.cpp`.
 """
 
-import pickle
+import os
+import select
+import struct
+import subprocess
+import tempfile
 import time
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-import cocotb
-from cocotb.task import bridge, resume
-from cocotb.triggers import RisingEdge, ValueChange
+import numpy as np
+from systolith.hw.spec.program import Program
 from systolith.hw.spec.widths import has_window_base
 
-from .core import RtlRun
-from .device import Device, DeviceError, devices_of, memory_bytes, spread
+from .device import Device, DeviceError, RunResult, devices_of, memory_bytes, spread
+from .verilate import SimulationError
+
+__all__ = ["WINDOW_BASE", "Job", "RtlRun", "Run", "SimulatedTransport", "run_jobs"]
 
 #: Multiple of 4096; not 0, where a chip allows it, so that an address without it is outside.
 WINDOW_BASE = 0x4000_3000
 
+#: Commands, and kinds of transfers.
+_RESET, _CLOCKS, _FAULT, _ACCESS, _TRANSFER, _WAIT = range(6)
 _LOAD, _DUMP, _FILL, _LOG, _TRACE = 1, 2, 3, 4, 5
 
 
+@dataclass
+class Run:
+    """One start of the program: (offset, bytes) to write to the window before it, and
+    (offset, size) to read from it in the end."""
+    writes: list = field(default_factory=list)
+    reads: list = field(default_factory=list)
+
+
+@dataclass
+class Job:
+    """A program and its runs, from the core's reset on; on a chip of several cores the runs are
+    spread over them, as of `device.spread`.
+
+    What nothing has written to the window holds a pattern that `seed` selects.
+
+    Attributes
+    ----------
+    program : Program
+    runs : list of Run
+        Ends early where one does not finish.
+    latency : int
+        Cycles from an accepted address to its first beat, and to a write's response; from 1 up.
+    stalls : float
+        Share of cycles, below 1, in which each channel of the memory bus stalls, at random.
+    seed : int
+        Of stalls and pattern.
+    fault : (kind, first, last) or None
+        Bytes of the window, both ends included, that answer wrongly.
+    response : int
+        What RRESP or BRESP then is, where the fault is an error: 2 SLVERR, 3 DECERR.
+    watchdog : int
+        Cycles without progress until the core gives up; 0: never.
+    limit : int or None
+        Clock cycles that a run may take.
+    limit_again : int or None
+        That of the run of `again`.
+    again : "", "soft" or "hard"
+        After the runs, finished or not, this reset, the memory as it was at first and without
+        fault, and the first run once more; its result comes after theirs. Where a soft reset does
+        not end, a hard one follows. Of one core alone.
+    """
+    program: Program
+    runs: list
+    latency: int = 32
+    stalls: float = 0.0
+    seed: int = 0
+    fault: tuple | None = None
+    response: int = 2
+    watchdog: int = 1 << 16
+    limit: int | None = None
+    limit_again: int | None = None
+    again: str = ""
+
+
+@dataclass
+class RtlRun(RunResult):
+    """A run and what was seen on the way.
+
+    Attributes
+    ----------
+    trace : list of (layer, raw, item)
+        Every result of post-processing, in program order; `item` as an integer.
+    written : (addresses, values)
+        int64 and uint8 arrays [n]: every byte written to the window, in order. With several cores
+        the first run of a job has all that its cores write, at addresses from core 0's window on.
+    write_cycles : int64 array [beats]
+        When each beat of write data was accepted, counted from the simulation's start.
+    broken : list of str
+        Rules of AXI, or of the window, that the core has broken; with several, as `written`.
+    reset : str
+        The one of `Job.again` that it followed: "soft", "hard", or "soft in vain".
+    """
+    trace: list = field(default_factory=list)
+    written: tuple = ()
+    write_cycles: np.ndarray | None = None
+    broken: list = field(default_factory=list)
+    reset: str = ""
+
+
 class SimulatedTransport:
-    """Registers and memory of `harness.sv`, as `Device` wants them.
+    """Registers and memory of a simulated core, as `Device` wants them.
+
+    Parameters
+    ----------
+    executable : path
+        Of `core.build_core`.
+    folder : path
+        Where it runs, reads and writes its files.
+    waves : path or None
+        FST file to write, where the executable can.
+    timeout : float or None
+        Seconds from now after which it is ended.
+
+    A context, whose end is the simulation's. What is called raises SimulationError where the
+    simulation has failed or the time is up.
 
     Attributes
     ----------
@@ -34,89 +134,134 @@ class SimulatedTransport:
         Simulated while waiting for the core, and what that took.
     """
 
-    def __init__(self, dut: Any):
-        self.dut = dut
+    def __init__(self, executable: Path, folder: Path, *, waves: Path | None = None,
+                 timeout: float | None = None):
         self.window_base = 0
         self.clocks, self.seconds = 0, 0.0
-        self.read_register = resume(self._read_register)
-        self.write_register = resume(self._write_register)
-        self.wait = resume(self._wait)
-        self.transfer = resume(self._transfer)
-        self.start = resume(self._start)
+        self._folder, self._timeout = folder, timeout
+        self._until = None if timeout is None else time.monotonic() + timeout
+        self._log = tempfile.TemporaryFile()
+        commands, self._commands = os.pipe()
+        self._answers, answers = os.pipe()
+        try:
+            self._process = subprocess.Popen(
+                [str(executable), str(commands), str(answers),
+                 *(["--trace", str(waves)] if waves is not None else [])],
+                cwd=folder, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log,
+                pass_fds=(commands, answers))
+        except OSError as error:
+            self._close()
+            raise SimulationError(f"the simulation could not be started: {error}") from None
+        finally:
+            os.close(commands)
+            os.close(answers)
+
+    def _close(self):
+        for pipe in (self._commands, self._answers):
+            os.close(pipe)
+        self._log.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: Any, *_: Any) -> None:
+        try:
+            if kind is None:
+                os.close(self._commands)
+                self._commands = os.open(os.devnull, os.O_WRONLY)
+                try:
+                    code = self._process.wait(self._left())
+                except subprocess.TimeoutExpired:
+                    raise self._late() from None
+                if code:
+                    raise self._failed()
+        finally:
+            self._process.kill()
+            self._process.wait()
+            self._close()
+
+    def _left(self):
+        return None if self._until is None else max(0.0, self._until - time.monotonic())
+
+    def _late(self):
+        return SimulationError(f"the simulation took longer than {self._timeout} s")
+
+    def _failed(self):
+        self._process.kill()
+        code = self._process.wait()
+        self._log.seek(0)
+        tail = self._log.read().decode(errors="replace").rstrip().splitlines()[-25:]
+        return SimulationError("\n".join([f"the simulation failed (exit code {code})", *tail]))
+
+    def _command(self, kind, *words):
+        """The executable's answer to a command: three words of 32 bits."""
+        data = struct.pack("<8I", kind, *(word & 0xFFFF_FFFF for word in words),
+                           *[0] * (7 - len(words)))
+        answer = b""
+        try:
+            os.write(self._commands, data)
+            while len(answer) < 12:
+                if self._until is not None and not select.select(
+                        [self._answers], [], [], self._left())[0]:
+                    raise self._late()
+                part = os.read(self._answers, 12 - len(answer))
+                if not part:
+                    raise self._failed()
+                answer += part
+        except BrokenPipeError:
+            raise self._failed() from None
+        return struct.unpack("<3I", answer)
+
+    def read_register(self, offset: int) -> int:
+        return self._access(0, offset, 0)
+
+    def write_register(self, offset: int, value: int) -> None:
+        self._access(1, offset, value)
+
+    def _access(self, write, offset, value):
+        result, response, _ = self._command(_ACCESS, write, offset, value)
+        if response:
+            raise DeviceError(f"register {offset:#x} did not answer" if response & 4 else
+                              f"register {offset:#x} answered with the error {response}")
+        return result
 
     def read_memory(self, offset: int, size: int) -> bytes:
         self.transfer(_DUMP, 0, offset, size)
-        return Path("dump.bin").read_bytes()[:size]
+        return (self._folder / "dump.bin").read_bytes()[:size]
 
     def write_memory(self, offset: int, data: bytes) -> None:
-        Path("load.bin").write_bytes(data)
+        (self._folder / "load.bin").write_bytes(data)
         self.transfer(_LOAD, 0, offset, len(data))
+
+    def transfer(self, kind: int, index: int, offset: int, size: int) -> None:
+        """What the memory or its logs do between two clocks; see `memory.sv`."""
+        self._command(_TRANSFER, kind, index, offset, size)
+
+    def wait(self, limit: int | None) -> None:
+        """Until the core's interrupt, or `limit` cycles."""
+        clocks, low, high = self._command(_WAIT, 0xFFFF_FFFF if limit is None else limit)
+        self.clocks += clocks
+        self.seconds += (low | high << 32) / 1e9
 
     def set_fault(self, fault: tuple | None, response: int = 2) -> None:
         """See `Job`."""
-        self.dut.fault.value, self.dut.fault_first.value, self.dut.fault_last.value = (
-            fault or (0, 0, 0))
-        self.dut.fault_response.value = response
+        self._command(_FAULT, *(fault or (0, 0, 0)), response)
 
-    async def _start(self, job):
+    def start(self, job: "Job") -> None:
         """Reset everything and set the memory up for a job."""
-        dut = self.dut
-        dut.rst.value = 1
-        self.window_base = WINDOW_BASE if has_window_base(job.program.arch) else 0
-        dut.window_base.value = self.window_base
-        size = memory_bytes(job.program.arch, job.program.window_bytes)
-        dut.window_size.value = size
-        dut.latency.value = job.latency
-        dut.stalls.value = round(job.stalls * 256)
-        dut.seed.value = job.seed
+        arch = job.program.arch
+        self.window_base = WINDOW_BASE if has_window_base(arch) else 0
+        size = memory_bytes(arch, job.program.window_bytes)
+        self._command(_RESET, self.window_base, size, job.latency, round(job.stalls * 256),
+                      job.seed, job.seed >> 32)
         self.set_fault(job.fault, job.response)
-        await self._transfer(_FILL, job.seed & 0xFFFFFFFF, 0, size)
-        for _ in range(3):
-            await RisingEdge(dut.clk)
-        dut.rst.value = 0
-        await RisingEdge(dut.clk)
-
-    async def _transfer(self, kind, index, offset, size):
-        dut = self.dut
-        dut.transfer_kind.value = kind
-        dut.transfer_index.value = index
-        dut.transfer_offset.value = offset
-        dut.transfer_size.value = size
-        dut.transfer.value = 1 - int(dut.transferred.value)
-        await ValueChange(dut.transferred)
-
-    async def _access(self, write, offset, value):
-        dut = self.dut
-        dut.csr_write.value = write
-        dut.csr_address.value = offset
-        dut.csr_data.value = value
-        dut.csr_request.value = 1 - int(dut.csr_done.value)
-        await ValueChange(dut.csr_done)
-        if response := int(dut.csr_response.value):
-            raise DeviceError(f"register {offset:#x} did not answer" if response & 4 else
-                              f"register {offset:#x} answered with the error {response}")
-        return int(dut.csr_result.value)
-
-    async def _read_register(self, offset):
-        return await self._access(0, offset, 0)
-
-    async def _write_register(self, offset, value):
-        await self._access(1, offset, value)
-
-    async def _wait(self, limit):
-        dut = self.dut
-        clocks, seconds = int(dut.cycle.value), time.perf_counter()
-        dut.limit.value = 0xFFFFFFFF if limit is None else limit
-        dut.waiting.value = 1
-        await RisingEdge(dut.finished)
-        self.clocks += (int(dut.cycle.value) - clocks) & 0xFFFFFFFF
-        self.seconds += time.perf_counter() - seconds
-        dut.waiting.value = 0
+        self.transfer(_FILL, job.seed & 0xFFFFFFFF, 0, size)
+        self._command(_CLOCKS, 3, 1)
+        self._command(_CLOCKS, 1, 0)
 
 
-def _run(dut, jobs):
-    """(results of every run of every job, clocks, seconds)"""
-    transport = SimulatedTransport(dut)
+def run_jobs(transport: SimulatedTransport, jobs: Sequence[Job]) -> list[list[RtlRun]]:
+    """Results of every run of every job. Raises DeviceError."""
     results: list[list[RtlRun]] = []
 
     def start(job):
@@ -159,7 +304,7 @@ def _run(dut, jobs):
             device, reset = _reset(transport, device, good, start)
             run(device, good, job.runs[0], reset=reset)
     transport.transfer(_LOG, sum(map(len, results)), 0, 0)
-    return results, transport.clocks, transport.seconds
+    return results
 
 
 def _reset(transport, device, job, start):
@@ -177,13 +322,3 @@ def _reset(transport, device, job, start):
     transport.transfer(_FILL, job.seed & 0xFFFFFFFF, 0, job.program.window_bytes)
     device.load(job.program, job.watchdog)
     return device, reset
-
-
-@cocotb.test()
-async def bench(dut: Any) -> None:
-    jobs = pickle.loads(Path(str(cocotb.plusargs["jobs"])).read_bytes())
-    try:
-        outcome = await bridge(_run)(dut, jobs)
-    except DeviceError as error:
-        outcome = error
-    Path("results.pickle").write_bytes(pickle.dumps(outcome))

@@ -1,22 +1,21 @@
-"""Programs on the core itself: its Verilog, compiled by Verilator, driven by cocotb."""
+"""Programs on the core itself: its Verilog, compiled by Verilator."""
 
 import os
-import pickle
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.identity import identity
-from systolith.hw.spec.program import Program
 from systolith.hw.spec.widths import register_bits
 
+from .bench import Job, RtlRun, Run, SimulatedTransport, run_jobs
 from .coverage import Coverage, read
-from .device import RunResult, memory_bytes
+from .device import DeviceError, memory_bytes
 from .verilate import SimulationError, build, run
 
 __all__ = ["LONG", "Job", "RtlRun", "Run", "Simulation", "build_bench", "build_core", "run_bench",
@@ -27,85 +26,6 @@ __all__ = ["LONG", "Job", "RtlRun", "Run", "Simulation", "build_bench", "build_c
 LONG = 300_000
 #: Kinds of `Job.fault`; the last three are of read beats: wrong RLAST, twice, never.
 READ_ERROR, WRITE_ERROR, READ_SILENT, WRITE_SILENT, LAST, TWICE, LOST = range(1, 8)
-
-
-@dataclass
-class Run:
-    """One start of the program: (offset, bytes) to write to the window before it, and
-    (offset, size) to read from it in the end."""
-    writes: list = field(default_factory=list)
-    reads: list = field(default_factory=list)
-
-
-@dataclass
-class Job:
-    """A program and its runs, from the core's reset on; on a chip of several cores the runs are
-    spread over them, as of `device.spread`.
-
-    What nothing has written to the window holds a pattern that `seed` selects.
-
-    Attributes
-    ----------
-    program : Program
-    runs : list of Run
-        Ends early where one does not finish.
-    latency : int
-        Cycles from an accepted address to its first beat, and to a write's response; from 1 up.
-    stalls : float
-        Share of cycles, below 1, in which each channel of the memory bus stalls, at random.
-    seed : int
-        Of stalls and pattern.
-    fault : (kind, first, last) or None
-        Bytes of the window, both ends included, that answer wrongly.
-    response : int
-        What RRESP or BRESP then is, where the fault is an error: 2 SLVERR, 3 DECERR.
-    watchdog : int
-        Cycles without progress until the core gives up; 0: never.
-    limit : int or None
-        Clock cycles that a run may take.
-    limit_again : int or None
-        That of the run of `again`.
-    again : "", "soft" or "hard"
-        After the runs, finished or not, this reset, the memory as it was at first and without
-        fault, and the first run once more; its result comes after theirs. Where a soft reset does
-        not end, a hard one follows. Of one core alone.
-    """
-    program: Program
-    runs: list
-    latency: int = 32
-    stalls: float = 0.0
-    seed: int = 0
-    fault: tuple | None = None
-    response: int = 2
-    watchdog: int = 1 << 16
-    limit: int | None = None
-    limit_again: int | None = None
-    again: str = ""
-
-
-@dataclass
-class RtlRun(RunResult):
-    """A run and what was seen on the way.
-
-    Attributes
-    ----------
-    trace : list of (layer, raw, item)
-        Every result of post-processing, in program order; `item` as an integer.
-    written : (addresses, values)
-        int64 and uint8 arrays [n]: every byte written to the window, in order. With several cores
-        the first run of a job has all that its cores write, at addresses from core 0's window on.
-    write_cycles : int64 array [beats]
-        When each beat of write data was accepted, counted from the simulation's start.
-    broken : list of str
-        Rules of AXI, or of the window, that the core has broken; with several, as `written`.
-    reset : str
-        The one of `Job.again` that it followed: "soft", "hard", or "soft in vain".
-    """
-    trace: list = field(default_factory=list)
-    written: tuple = ()
-    write_cycles: np.ndarray | None = None
-    broken: list = field(default_factory=list)
-    reset: str = ""
 
 
 @dataclass
@@ -135,8 +55,10 @@ def build_core(verilog: str, arch: Arch, *, window_bytes: int = 0, waves: bool =
     if coverage:                                # of the core alone
         sources["coverage.vlt"] = "`verilator_config\n" + "".join(
             f'coverage_off -file "{name}"\n' for name in ("memory.sv", "harness.sv"))
-    return build_bench(
-        sources, "harness", waves=waves, coverage=coverage, optimize=optimize, cache=cache,
+    return build(
+        {**sources, "commands.cpp": (here / "commands.cpp").read_text()}, "harness",
+        flags=["--timescale", "1ns/1ns"], waves=waves, coverage=coverage, optimize=optimize,
+        cache=cache,
         parameters={"DATA_BITS": arch.bus_bits, "ITEM_BITS": arch.item_bits,
                     "SIZE_BITS": max(24, (memory_bytes(arch, window_bytes) - 1).bit_length()),
                     **({"CORES": arch.cores, "REGISTER_BITS": register_bits(arch)}
@@ -197,18 +119,12 @@ def simulate(verilog: str, jobs: Sequence[Job], *, waves: Path | str | None = No
         waves=waves is not None, coverage=coverage, optimize=optimize, cache=cache)
     with tempfile.TemporaryDirectory(prefix="systolith-") as name:
         folder = Path(name)
-        (folder / "jobs.pickle").write_bytes(pickle.dumps(jobs))
-        arguments = ["+jobs=jobs.pickle"]
-        if waves is not None:
-            arguments += ["--trace", str(Path(waves).resolve())]
-        log = run_bench(executable, "harness", f"{__package__}.bench", arguments=arguments,
-                        folder=folder, timeout=timeout)
-        if not (folder / "results.pickle").exists():
-            raise SimulationError(f"the testbench failed\n{log[-3000:]}")
-        outcome = pickle.loads((folder / "results.pickle").read_bytes())
-        if isinstance(outcome, Exception):
-            raise SimulationError(str(outcome)) from outcome
-        results, clocks, seconds = outcome
+        try:
+            with SimulatedTransport(executable, folder, timeout=timeout, waves=None
+                                    if waves is None else Path(waves).resolve()) as transport:
+                results = run_jobs(transport, jobs)
+        except DeviceError as error:
+            raise SimulationError(str(error)) from error
         numbers = iter(range(sum(map(len, results))))
         runs = [[_with_logs(result, folder, next(numbers)) for result in job] for job in results]
         counted = read((folder / "coverage.dat").read_text(), verilog) if coverage else None
@@ -216,7 +132,7 @@ def simulate(verilog: str, jobs: Sequence[Job], *, waves: Path | str | None = No
     if strict and broken:
         raise SimulationError("the core broke a rule of its memory bus (cycle, address, rule):\n"
                               + "\n".join(broken[:10]))
-    return Simulation(runs, clocks, seconds, counted)
+    return Simulation(runs, transport.clocks, transport.seconds, counted)
 
 
 def _with_logs(result, folder, number):

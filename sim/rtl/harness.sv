@@ -1,7 +1,7 @@
 // What is simulated: a core, its external memory, and what the testbench does in every clock.
 //
-// The testbench writes the public registers and waits for `csr_done`, `transferred` and `finished`
-// to change; nothing else of it runs while the core computes.
+// The testbench (`commands.cpp`) sets inputs and waits for `csr_done`, `transferred` and `finished`;
+// nothing else of it runs while the core computes.
 
 `timescale 1ns / 1ns
 
@@ -12,39 +12,41 @@ module harness #(
     parameter CORES = 1,
     parameter REGISTER_BITS = 8             // of a byte address of their registers
 ) (
-    input clk /* verilator public_flat_rd */
-);
-    // Set by the testbench.
-    reg rst /* verilator public_flat_rw */ = 1;
-    reg [31:0] window_base /* verilator public_flat_rw */ = 0;
-    reg [31:0] window_size /* verilator public_flat_rw */ = 0;
-    reg [31:0] latency /* verilator public_flat_rw */ = 32;
-    reg [7:0] stalls /* verilator public_flat_rw */ = 0;
-    reg [63:0] seed /* verilator public_flat_rw */ = 0;
-    reg [2:0] fault /* verilator public_flat_rw */ = 0;
-    reg [1:0] fault_response /* verilator public_flat_rw */ = 2;
-    reg [31:0] fault_first /* verilator public_flat_rw */ = 0;
-    reg [31:0] fault_last /* verilator public_flat_rw */ = 0;
-    reg transfer /* verilator public_flat_rw */ = 0;
-    reg [2:0] transfer_kind /* verilator public_flat_rw */ = 0;
-    reg [31:0] transfer_index /* verilator public_flat_rw */ = 0;
-    reg [31:0] transfer_offset /* verilator public_flat_rw */ = 0;
-    reg [31:0] transfer_size /* verilator public_flat_rw */ = 0;
-    reg csr_request /* verilator public_flat_rw */ = 0;     // a change starts an access
-    reg csr_write /* verilator public_flat_rw */ = 0;
-    reg [11:0] csr_address /* verilator public_flat_rw */ = 0;
-    reg [31:0] csr_data /* verilator public_flat_rw */ = 0;
-    reg [31:0] limit /* verilator public_flat_rw */ = 0;
-    reg waiting /* verilator public_flat_rw */ = 0;
+    input clk,
+
+    // Set by the testbench, between two rising edges.
+    input rst,
+    input [31:0] window_base,
+    input [31:0] window_size,
+    input [31:0] latency,
+    input [7:0] stalls,
+    input [63:0] seed,
+    input [2:0] fault,
+    input [1:0] fault_response,
+    input [31:0] fault_first,
+    input [31:0] fault_last,
+    input transfer,
+    input [2:0] transfer_kind,
+    input [31:0] transfer_index,
+    input [31:0] transfer_offset,
+    input [31:0] transfer_size,
+    input csr_request,                      // a change starts an access
+    input csr_write,
+    input [11:0] csr_address,
+    input [31:0] csr_data,
+    input waiting,
 
     // Read by the testbench.
-    reg [31:0] cycle /* verilator public_flat_rd */ = 0;
-    wire transferred /* verilator public_flat_rd */;
-    reg csr_done /* verilator public_flat_rd */ = 0;        // follows `csr_request`
-    reg [31:0] csr_result /* verilator public_flat_rd */ = 0;
-    reg [2:0] csr_response /* verilator public_flat_rd */ = 0;  // bit 2: there was none
-    reg finished /* verilator public_flat_rd */ = 0;        // irq, or `limit` cycles have passed
-    wire irq /* verilator public_flat_rd */;
+    output transferred,
+    output reg csr_done,                    // follows `csr_request`
+    output reg [31:0] csr_result,
+    output reg [2:0] csr_response,          // bit 2: there was none
+    output reg finished                     // while `waiting`: the core's interrupt, a clock later
+);
+    reg [31:0] cycle = 0;
+    wire irq;
+
+    initial {csr_done, csr_result, csr_response, finished} = 0;
 
     wire awid, awvalid, awready, wlast, wvalid, wready, bid, bvalid, bready;
     wire arid, arvalid, arready, rid, rlast, rvalid, rready;
@@ -93,8 +95,7 @@ module harness #(
 
     always @(posedge clk) begin
         cycle <= cycle + 1;
-        finished <= waiting && (irq || limit == 0);
-        if (limit != 0) limit <= limit - 1;
+        finished <= waiting && irq;
 
         // Results, one line each: layer, raw, item (hexadecimal); a log for each core.
         for (n = 0; n < CORES; n = n + 1)

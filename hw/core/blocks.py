@@ -5,8 +5,10 @@ lines that Yosys does not finish. `place` puts an `Instance` of a module instead
 writes that module. Such a block has plain ports, one clock, and no reset.
 """
 
+import gc
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from amaranth.back import rtlil, verilog
@@ -15,7 +17,7 @@ from amaranth.lib import wiring
 
 from .names import readable
 
-__all__ = ["emit", "emit_rtlil", "place", "verilog_of"]
+__all__ = ["emit", "emit_rtlil", "place", "rtlil_of", "whole", "without_collection", "written"]
 
 #: Yosys' signal that never changes, by which simulators run a block when they start.
 _AT_START = re.compile(r"\\\$auto\$verilog_backend\S+ ")
@@ -49,26 +51,42 @@ def place(block: wiring.Component, module: str, **connections: Any) -> Instance:
 
 def emit(block: wiring.Component, module: str) -> str:
     """Verilog of `block` as the module `module`, with its ports and a clock named clk."""
-    fragment, ports = _whole(block)
-    return verilog_of(fragment, module, ports)
+    fragment, ports = whole(block)
+    return written(rtlil_of(fragment, module, ports))
 
 
-def verilog_of(fragment: Fragment, name: str, ports: Mapping[str, Any]) -> str:
-    """Verilog of a fragment as the module `name`, in names that a person can follow; `ports` are as
+def rtlil_of(fragment: Fragment, name: str, ports: Mapping[str, Any]) -> str:
+    """RTLIL of a fragment as the module `name`, in names that a person can follow; `ports` are as
     Amaranth's `convert` takes them."""
     text, _ = rtlil.convert_fragment(fragment, name=name, ports=ports, emit_src=False)
-    # Yosys as Amaranth's own `verilog.convert` runs it; the names are changed in between
-    return _AT_START.sub("at_start ", verilog._convert_rtlil_text(
-        readable(text), strip_internal_attrs=True))
+    return readable(text)
+
+
+def written(text: str) -> str:
+    """Verilog of what `rtlil_of` gives, by Yosys as Amaranth's own `verilog.convert` runs it."""
+    return _AT_START.sub("at_start ", verilog._convert_rtlil_text(text, strip_internal_attrs=True))
+
+
+@contextmanager
+def without_collection() -> Iterator[None]:
+    """Amaranth makes objects by the million, none of which go in between: looking for such takes
+    a third of its time."""
+    on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if on:
+            gc.enable()
 
 
 def emit_rtlil(block: wiring.Component, module: str) -> str:
     """What `emit` writes as Verilog, in Yosys' own language."""
-    fragment, ports = _whole(block)
+    fragment, ports = whole(block)
     return rtlil.convert(fragment, name=module, ports=ports, emit_src=False)
 
 
-def _whole(block):
+def whole(block: wiring.Component) -> tuple[Fragment, dict[str, Any]]:
     """(fragment, ports) of a block with a clock of its own."""
     domain = ClockDomain("sync", reset_less=True)
     fragment = Fragment.get(block, None)

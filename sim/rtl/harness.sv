@@ -46,6 +46,12 @@ module harness #(
     reg [31:0] cycle = 0;
     wire irq;
 
+    // The core sees registers, not inputs: what depends on an input of the top level is computed
+    // anew whenever the clock changes.
+    reg reset = 1;
+    reg [11:0] address = 0;
+    reg [31:0] data = 0;
+
     initial {csr_done, csr_result, csr_response, finished} = 0;
 
     wire awid, awvalid, awready, wlast, wvalid, wready, bid, bvalid, bready;
@@ -71,7 +77,7 @@ module harness #(
     initial for (n = 0; n < CORES; n = n + 1) trace_log[n] = 0;
 
     systolith_core core (
-        .clk(clk), .rst(rst), .irq(irq),
+        .clk(clk), .rst(reset), .irq(irq),
         .m_axi_awid(awid), .m_axi_awaddr(awaddr), .m_axi_awlen(awlen), .m_axi_awsize(awsize),
         .m_axi_awburst(awburst), .m_axi_awvalid(awvalid), .m_axi_awready(awready),
         .m_axi_wdata(wdata), .m_axi_wstrb(wstrb), .m_axi_wlast(wlast), .m_axi_wvalid(wvalid),
@@ -81,21 +87,22 @@ module harness #(
         .m_axi_arburst(arburst), .m_axi_arvalid(arvalid), .m_axi_arready(arready),
         .m_axi_rid(rid), .m_axi_rdata(rdata), .m_axi_rresp(rresp), .m_axi_rlast(rlast),
         .m_axi_rvalid(rvalid), .m_axi_rready(rready),
-        .s_axi_awaddr(csr_address[REGISTER_BITS-1:0]), .s_axi_awvalid(csr_awvalid), .s_axi_awready(csr_awready),
-        .s_axi_wdata(csr_data), .s_axi_wstrb(4'hF), .s_axi_wvalid(csr_wvalid),
+        .s_axi_awaddr(address[REGISTER_BITS-1:0]), .s_axi_awvalid(csr_awvalid), .s_axi_awready(csr_awready),
+        .s_axi_wdata(data), .s_axi_wstrb(4'hF), .s_axi_wvalid(csr_wvalid),
         .s_axi_wready(csr_wready),
         .s_axi_bresp(csr_bresp), .s_axi_bvalid(csr_bvalid), .s_axi_bready(csr_bready),
-        .s_axi_araddr(csr_address[REGISTER_BITS-1:0]), .s_axi_arvalid(csr_arvalid), .s_axi_arready(csr_arready),
+        .s_axi_araddr(address[REGISTER_BITS-1:0]), .s_axi_arvalid(csr_arvalid), .s_axi_arready(csr_arready),
         .s_axi_rdata(csr_rdata), .s_axi_rresp(csr_rresp), .s_axi_rvalid(csr_rvalid),
         .s_axi_rready(csr_rready),
         .trace_valid(trace_valid), .trace_layer(trace_layer), .trace_raw(trace_raw),
         .trace_item(trace_item));
 
-    memory #(.DATA_BITS(DATA_BITS), .SIZE_BITS(SIZE_BITS)) memory (.*);
+    memory #(.DATA_BITS(DATA_BITS), .SIZE_BITS(SIZE_BITS)) memory (.rst(reset), .*);
 
     always @(posedge clk) begin
         cycle <= cycle + 1;
         finished <= waiting && irq;
+        reset <= rst;
 
         // Results, one line each: layer, raw, item (hexadecimal); a log for each core.
         for (n = 0; n < CORES; n = n + 1)
@@ -121,6 +128,8 @@ module harness #(
                 csr_arvalid <= !csr_write;
                 csr_rready <= !csr_write;
                 csr_age <= 0;
+                address <= csr_address;
+                data <= csr_data;
             end else if ((csr_bready && csr_bvalid) || (csr_rready && csr_rvalid) || &csr_age) begin
                 csr_result <= csr_rdata;
                 csr_response <= &csr_age ? 4 : {1'b0, csr_write ? csr_bresp : csr_rresp};
@@ -129,6 +138,6 @@ module harness #(
                 csr_done <= csr_request;
             end
         end
-        if (rst) {csr_awvalid, csr_wvalid, csr_arvalid, csr_bready, csr_rready} <= 0;
+        if (reset) {csr_awvalid, csr_wvalid, csr_arvalid, csr_bready, csr_rready} <= 0;
     end
 endmodule

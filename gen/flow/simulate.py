@@ -306,7 +306,8 @@ def _run_rtl(build, verilog, codes, golden, found, waves, latency, progress):
     clocks, seconds, runs = 0, 0.0, []
     starts = runs_of(program, found.images)
     batch = len(starts) if waves is not None else _RTL_BATCH * build.arch.cores
-    optimize = "-O1" if len(starts) * found.cycles_model > LONG else "-O0"
+    optimize = next(option for option, most in LONG.items()
+                    if len(starts) * found.cycles_model <= most)
     with progress.step(f"The core in Verilator, {found.images:,} images", found.images) as done:
         for start in range(0, len(starts), batch):
             mine = starts[start:start + batch]

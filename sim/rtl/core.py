@@ -1,5 +1,6 @@
 """Programs on the core itself: its Verilog, compiled by Verilator."""
 
+import math
 import os
 import sys
 import tempfile
@@ -21,9 +22,10 @@ from .verilate import SimulationError, build, run
 __all__ = ["LONG", "Job", "RtlRun", "Run", "Simulation", "build_bench", "build_core", "run_bench",
            "simulate"]
 
-#: Clocks from which on the time that "-O1" saves is more than what compiling with it costs: some
-#: 4 s, and 70,000 clocks/s instead of 40,000, on a core of 8 x 8.
-LONG = 300_000
+#: The C++ compiler's optimization, and the most clocks for which it is the best: on a core of
+#: 16 x 16, "-O1" compiles for 5 CPU seconds more than "-O0" and makes runs four times as fast, "-Os"
+#: for 10 more and a fifth to a quarter faster again.
+LONG = {"-O0": 300_000, "-O1": 10_000_000, "-Os": math.inf}
 #: Kinds of `Job.fault`; the last three are of read beats: wrong RLAST, twice, never.
 READ_ERROR, WRITE_ERROR, READ_SILENT, WRITE_SILENT, LAST, TWICE, LOST = range(1, 8)
 
@@ -105,7 +107,7 @@ def simulate(verilog: str, jobs: Sequence[Job], *, waves: Path | str | None = No
     coverage : bool
         Count lines and toggles; takes twice the time or more.
     optimize, cache
-        See `verilate.build`; "-O1" pays from `LONG` clocks on.
+        See `verilate.build`, and `LONG` for what pays.
     timeout : float or None
         Seconds that the simulation may take.
 

@@ -126,16 +126,17 @@ def build(sources: Mapping[str, str], top: str, *, flags: Sequence[str] = (),
         *(["--trace-fst", "--trace-structs"] if waves else []),
         *(["--coverage-line", "--coverage-toggle"] if coverage else []),
         *flags]
-    standard = "-std=gnu++20" if standalone else "-std=gnu++17"
+    timing = standalone or "--timing" in flags
+    standard = "-std=gnu++20" if timing else "-std=gnu++17"
     made_from = [identity, compiler_version, options, list(link), optimize, standard,
                  sorted(sources.items()), sorted((parameters or {}).items())]
     if waves:
         made_from.append(_fst_headers())
-    on = [*(["TIMING"] if standalone else []), *(["COVERAGE"] if coverage else []),
+    on = [*(["TIMING"] if timing else []), *(["COVERAGE"] if coverage else []),
           *(["TRACE", "TRACE_FST"] if waves else [])]
     library = ["verilated", "verilated_threads",
                *(["verilated_dpi", "verilated_vpi"] if "--vpi" in flags else []),
-               *(["verilated_timing"] if standalone else []),
+               *(["verilated_timing"] if timing else []),
                *(["verilated_cov"] if coverage else []), *(["verilated_fst_c"] if waves else [])]
     cache = cache_folder() if cache is None else Path(cache)
     executable = cache / f"{top}-{_hash(made_from)}"
@@ -163,7 +164,7 @@ def build(sources: Mapping[str, str], top: str, *, flags: Sequence[str] = (),
         what = f"the C++ compiler on {top}"
         cplusplus = Compiler(
             compiler, folder / "verilator", folder,
-            [standard, *(["-fcoroutines"] if standalone and "clang" not in compiler else []),
+            [standard, *(["-fcoroutines"] if timing and "clang" not in compiler else []),
              *(value for option, value in pairwise(flags) if option == "-CFLAGS")],
             on, lambda command, inside: _execute(command, inside, environ, what))
         # The library needs nothing of the design: it is compiled while Verilator works.

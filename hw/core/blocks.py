@@ -17,7 +17,8 @@ from amaranth.lib import wiring
 
 from .names import readable
 
-__all__ = ["emit", "emit_rtlil", "place", "rtlil_of", "whole", "without_collection", "written"]
+__all__ = ["emit", "emit_rtlil", "place", "rtlil_of", "verilog_of", "whole",
+           "without_collection", "written"]
 
 #: Yosys' signal that never changes, by which simulators run a block when they start.
 _AT_START = re.compile(r"\\\$auto\$verilog_backend\S+ ")
@@ -52,7 +53,13 @@ def place(block: wiring.Component, module: str, **connections: Any) -> Instance:
 def emit(block: wiring.Component, module: str) -> str:
     """Verilog of `block` as the module `module`, with its ports and a clock named clk."""
     fragment, ports = whole(block)
-    return written(rtlil_of(fragment, module, ports))
+    return verilog_of(fragment, module, ports)
+
+
+def verilog_of(fragment: Fragment, name: str, ports: Mapping[str, Any]) -> str:
+    """Verilog of a fragment as the module `name`; `ports` are as Amaranth's `convert` takes them.
+    """
+    return written(rtlil_of(fragment, name, ports))
 
 
 def rtlil_of(fragment: Fragment, name: str, ports: Mapping[str, Any]) -> str:

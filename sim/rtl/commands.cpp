@@ -31,14 +31,14 @@ enum Kind : uint32_t {
 static Vtop* top;
 static uint64_t now = 0;
 #if VM_TRACE
-static VerilatedFstC waves;
+static VerilatedFstC* waves = nullptr;
 #endif
 
 static void half(bool high) {
     top->clk = high;
     top->eval();
 #if VM_TRACE
-    if (waves.isOpen()) waves.dump(now);
+    if (waves) waves->dump(now);
 #endif
     now += 5;
 }
@@ -127,8 +127,9 @@ int main(int argc, char** argv) {
     Verilated::traceEverOn(true);
     for (int n = 3; n + 1 < argc; ++n) {
         if (std::strcmp(argv[n], "--trace") == 0) {
-            top->trace(&waves, 99);
-            waves.open(argv[n + 1]);
+            waves = new VerilatedFstC;
+            top->trace(waves, 99);
+            waves->open(argv[n + 1]);
         }
     }
 #endif
@@ -143,7 +144,8 @@ int main(int argc, char** argv) {
     Verilated::defaultContextp()->coveragep()->write("coverage.dat");
 #endif
 #if VM_TRACE
-    waves.close();
+    if (waves) waves->close();
+    delete waves;
 #endif
     delete top;
     return 0;

@@ -128,3 +128,12 @@ def test_the_binary_digits_run_in_the_memory_of_an_icebreaker():
     _, program = compile_network(model, arch)
     check_program(program)
     assert program.window_bytes <= BOARDS[arch.board].memory_bytes == 1 << arch.address_bits
+
+
+def test_a_program_computes_one_image_unless_told_otherwise():
+    chip, net = load_chip("sim-16x16-int8"), Network(np.random.default_rng(0), (2, 5, 5))
+    weight = net.quant(np.float32(net.rng.integers(-3, 4, (3, 2, 3, 3)) * 0.1), 0.1)
+    model = net.model(net.quant(net.node("Conv", net.quant("x", 0.1), weight), 0.1))
+    graph, program = compile_network(model, chip)
+    assert program.host.batch == 1
+    assert compile_network(graph, chip, 2)[1].host.batch == 2

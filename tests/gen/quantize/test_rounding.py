@@ -104,3 +104,20 @@ def test_layers_that_are_too_large_or_of_another_kind():
     assert Correlation.possible(node, weight)
     assert not Correlation.possible(node, np.zeros((1, 513, 3, 3)))
     assert not Correlation.possible(helper.make_node("ConvTranspose", "xw", "y"), weight)
+
+
+@pytest.mark.parametrize("method", ["feedback", "learned"])
+def test_each_group_is_rounded_with_its_own_channels(method):
+    rng = np.random.default_rng(5)
+    node, weight = layer(rng, 3, 6, 6, (1, 1))
+    real = rng.normal(0, 1, (2, 6, 4, 4)).astype(np.float32)
+    correlation = Correlation(node, weight)
+    correlation.add(real, real)
+    seen = set()
+
+    def rounded(values, rows, columns):
+        seen.add((rows.start, rows.stop))
+        assert len(values) == rows.stop - rows.start
+        return near(values, rows, columns)
+    round_by_results(method, weight.reshape(6, -1), correlation, rounded)
+    assert seen == {(0, 2), (2, 4), (4, 6)}

@@ -3,7 +3,7 @@
 from fractions import Fraction
 
 import pytest
-from systolith.hw.board.pll import LOOPS, PllError, ratio
+from systolith.hw.board.pll import LOOPS, Pll, PllError, ratio
 
 
 @pytest.mark.parametrize("target, oscillator, asked, dividers", [
@@ -61,3 +61,11 @@ def test_what_a_loop_cannot_make(target, oscillator, asked, text):
     ("ecp5", 8, 400), ("ecp5", 400, 400), ("ice40", 10, 275), ("gowin", 3, 195)])
 def test_at_the_limits(target, oscillator, limit):
     assert ratio(LOOPS[target], oscillator, limit).mhz <= limit
+
+
+def test_fields_of_an_ice40_are_one_less_than_the_dividers():
+    """Lattice's own tool for 24 MHz of 12: DIVR 0, DIVF 63, DIVQ 5, range 1."""
+    made = ratio(LOOPS["ice40"], 12, 24)
+    found = Pll(target="ice40", oscillator_mhz=12, ratio=made)._ice40().parameters
+    assert (found["DIVR"], found["DIVF"], found["DIVQ"], found["FILTER_RANGE"]) == (
+        made.before - 1, made.times - 1, 5, 1) == (0, 63, 5, 1)

@@ -7,6 +7,7 @@ import pytest
 from amaranth.hdl import Elaboratable, Fragment, Module, Signal
 from systolith import hw
 from systolith.hw.core.blocks import verilog_of
+from systolith.hw.core.names import readable
 
 
 class Inner(Elaboratable):
@@ -113,3 +114,22 @@ def test_every_name_is_the_same_in_all_versions_of_python():
     assert len(files) > 50
     assert not [f"{file.relative_to(root)}:{line}" for file in files
                 for line in named_together(file.read_text())]
+
+
+def test_a_port_is_called_after_the_new_name_of_its_wire():
+    """The wire outside has no name of its own, but is nothing but one that has."""
+    text = """module \\top
+  wire width 4 \\speed
+  wire width 4 $7
+connect \\speed $7
+  cell \\top.inner \\inner
+    connect $3 $7
+  end
+end
+module \\top.inner
+  wire width 4 input 0 $3
+  wire width 4 \\kept
+end
+"""
+    found = readable(text)
+    assert "wire width 4 input 0 \\speed" in found and "connect \\speed \\speed" in found

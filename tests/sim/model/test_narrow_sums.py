@@ -5,9 +5,10 @@ from fractions import Fraction
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from systolith.hw.formats import parse
+from systolith.hw.formats import Float, parse
 from systolith.hw.spec.lfsr import RANDOM_BITS, Lfsr
 from systolith.sim.model.narrow_sums import (
+    block_sums,
     chunked_sum,
     chunked_sums,
     random_numbers,
@@ -126,3 +127,17 @@ def test_stochastic_sums_do_not_stall():
     assert abs((found / exact).mean() - 1) < 0.01
     naive = DLFLOAT.decode(chunked_sum(terms, DLFLOAT))
     assert (naive / exact).mean() < 0.9
+
+
+def test_blocks_are_scaled_and_saturate_one_by_one():
+    """Both ends of the window, and that a block after a saturated one begins at the end."""
+    scale = Float(8, 0, special="fn", signed=False)
+    one = int(scale.encode(1.0))
+    half = int(scale.encode(0.5))
+    found = block_sums([[100, 100, -30, -90, -127, -127]], [[one] * 6],
+                       [[one, one, half, one, one, one]], activation_scale=scale,
+                       weight_scale=scale, sum_exponent=0, exponent=0, bits=8)
+    assert found.tolist() == [[100, 127, 112, 22, -105, -128]]
+    large = block_sums([-1000, 300], one, one, activation_scale=scale, weight_scale=scale,
+                       sum_exponent=0, exponent=0, bits=8)
+    assert large.tolist() == [-128, -1]

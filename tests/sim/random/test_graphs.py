@@ -1,8 +1,10 @@
 """Random networks: they run, differ in every way, and are the same for the same seed."""
 
+from types import SimpleNamespace
+
 import numpy as np
 from systolith.sim.random.arch import random_arch
-from systolith.sim.random.graphs import random_graph
+from systolith.sim.random.graphs import _Network, random_graph
 
 
 def test_networks_differ_in_every_way():
@@ -29,3 +31,26 @@ def test_a_seed_gives_the_same_network_and_codes():
     for one, two in zip(graph.run(codes["input"]).values(), again.run(others["input"]).values(),
                         strict=True):
         assert np.array_equal(one, two)
+
+
+def test_results_of_a_network_are_whole_codes():
+    """Signs and halves are between layers alone."""
+    for seed in range(60):
+        arch = random_arch(seed)
+        if not (arch.packed_signs or arch.packed_halves):
+            continue
+        for number in range(6):
+            graph = random_graph(arch, number)[0]
+            for name in graph.outputs:
+                assert graph.tensors[name].format in (None, arch.activation)
+
+
+def test_binary_layers_in_pairs_of_passes_must_fit_accumulators():
+    for bits in (6, 7, 8, 9):
+        own = SimpleNamespace(arch=SimpleNamespace(accumulator=None, accumulator_bits=bits))
+        # sums from -longest to longest
+        fits = [channels for channels in range(1, 600) if not _Network._too_long_in_pairs(
+            own, (1, 1), channels, 1)]
+        assert fits == [n for n in range(1, 600) if 2 * n < 1 << (bits - 1)]
+    own = SimpleNamespace(arch=SimpleNamespace(accumulator=6, accumulator_bits=6))
+    assert not _Network._too_long_in_pairs(own, (3, 3), 600, 1)

@@ -4,11 +4,20 @@ import pytest
 from systolith.gen.compile.tokens import synchronize
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.instruction import decode
-from systolith.hw.spec.isa import INSTRUCTION_BYTES, Destination, Opcode, Pooling
+from systolith.hw.spec.isa import (
+    INSTRUCTION_BYTES,
+    OPCODES,
+    Destination,
+    Opcode,
+    Pooling,
+)
+from systolith.hw.spec.widths import kept_bits
 from systolith.sim.machine.access import AccessError, check_program
 from systolith.sim.machine.iss import Simulator
 from systolith.sim.machine.races import find_stall
+from systolith.sim.random import fields
 from systolith.sim.random.arch import random_arch
+from systolith.sim.random.fields import limits
 from systolith.sim.random.programs import random_program
 
 
@@ -63,3 +72,20 @@ def test_a_program_must_not_overwrite_itself():
     program.instructions.pop()
     with pytest.raises(AccessError, match="only BEGIN and ends with its only END"):
         check_program(program)
+
+
+def test_ends_of_a_field_are_those_that_the_chip_keeps():
+    arch = Arch(rows=2, columns=2, weight_depth=64, activation_depth=128)
+    program = random_program(arch, 3, synchronize)
+    checked = 0
+    for code in program.instructions:
+        for item in OPCODES.get(code.opcode, ()):
+            bits = kept_bits(arch, code.opcode)[item.name]
+            if bits >= item.width or item.low != 0 or (ends := limits(code, item, arch)) is None:
+                continue
+            assert 0 <= ends[0] <= ends[1] < 1 << bits
+            if (code.opcode, item.name) not in fields._WORDS and (
+                    code.opcode, item.name) not in fields._BOUNDS and item.high >= 1 << bits:
+                assert ends == (0, (1 << bits) - 1)
+                checked += 1
+    assert checked

@@ -14,6 +14,7 @@ from systolith.sim.rtl.device import (
     devices_of,
     memory_bytes,
     spread,
+    wait_for_reset,
 )
 
 ARCH = Arch(rows=2, columns=3)
@@ -210,3 +211,14 @@ def test_runs_go_to_the_core_that_is_free():
     assert [run.outputs for run in found] == [[bytes([run])] for run in range(5)]
     assert set(transport.memory) == {4, 8192 + 4}
     assert len(transport.resets) == 1           # the first one with nothing left to do
+
+
+def test_another_error_does_not_end_the_wait_for_a_reset():
+    """The error of the run before stays until the reset is over."""
+    busy = registers.STATUS_RESETTING | 4 | ErrorCode.BUS << 4
+    seen = [busy, busy, 0]
+    wait_for_reset(lambda offset: seen.pop(0))
+    assert not seen
+    vain = registers.STATUS_RESETTING | 4 | ErrorCode.RESET << 4
+    with pytest.raises(DeviceError):
+        wait_for_reset(lambda offset: vain)

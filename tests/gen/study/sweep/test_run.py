@@ -7,6 +7,7 @@ import signal
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import onnx
 import pytest
@@ -17,8 +18,9 @@ from systolith.gen.report import pareto
 from systolith.gen.study.sweep import net, run
 from systolith.gen.study.sweep import point as module
 from systolith.gen.study.sweep.point import AreaOf, evaluate
-from systolith.gen.study.sweep.run import sweep
-from systolith.gen.study.sweep.space import read_space
+from systolith.gen.study.sweep.run import result_of, sweep
+from systolith.gen.study.sweep.space import Space, read_space
+from systolith.hw.spec.arch import Arch
 
 from ....sweeps import SPACE, fake
 
@@ -502,3 +504,15 @@ def test_estimates_and_synthesis_do_not_mix(tmp_path, old, new, message):
     with pytest.raises(UserError) as caught:
         read_space(path)
     assert message in str(caught.value)
+
+
+def test_a_result_has_the_placement_that_was_measured():
+    arch = Arch(rows=2, columns=2)
+    point = SimpleNamespace(
+        id="p", group="g", settings={}, problem="", target="ecp5", dsp=True, part=None, arch=arch,
+        area=None, placed=SimpleNamespace(key="place"), networks={}, cycles={}, accuracy={})
+    placed = {"mhz": 70.0, "by_seed": {1: 70.0}, "cells": {}, "error": None}
+    found = result_of(point, Space(Path("s"), [], [], []), {"place": placed}, None)
+    assert found["placed"]["mhz"] == 70.0
+    point.placed = None
+    assert "placed" not in result_of(point, Space(Path("s"), [], [], []), {"place": placed}, None)

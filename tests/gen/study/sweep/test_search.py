@@ -144,3 +144,11 @@ def test_mistakes(space, line, words):
     with pytest.raises(UserError) as caught:
         read_space(path)
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("groups", ["", "group = []\n", 'group = "all"\n', "group = [1]\n"])
+def test_a_space_has_a_group(tmp_path, groups):
+    path = tmp_path / "space.toml"
+    path.write_text(groups + 'objectives = ["cycles"]\n')
+    with pytest.raises(UserError, match=r"must have at least one \[\[group\]\]"):
+        read_space(path)

@@ -4,6 +4,7 @@ tests of the file that it is in.
     python bench/mutants.py --named                    # the faults that are listed by name, below
     python bench/mutants.py [--count 300] [--seed S]   # a sample; goes on where it stopped
     python bench/mutants.py --part 1/4                 # a quarter of it, for several machines
+    python bench/mutants.py --whole                    # survivors once more, slow tests, too
     python bench/mutants.py --report                   # what is known so far
 
 A mutant is a place in the Python source and one change to it (`changes`). The sources of hardware
@@ -15,8 +16,9 @@ Each is tried in a copy of the sources. Its tests are the file of the same name,
 none, those beside it that import its module or a neighbour that does (`tests_of`). Of these, those
 run that execute the mutant's statement, the quickest first (`Copy.reach`; where a file has one
 mutant alone, all of them run). A mutant is noticed where a test fails that passes without it, or
-takes ten times as long. Results are lines of JSON; one that survived is tried again when its source
-or tests have changed.
+takes ten times as long. Tests that compile hardware are left out at first, for they take minutes:
+`--whole` tries survivors against all tests of their files. Results are lines of JSON; one that
+survived is tried again when its source or tests have changed.
 """
 
 import argparse
@@ -53,6 +55,8 @@ JUDGED = ROOT / "bench" / "mutants_judged.json"
 _MOST = 3
 #: CPU seconds after which a mutant is taken for one that never ends.
 _LIMIT = 180
+#: The same where slow tests run, too.
+_LONGEST = 1800
 #: CPU seconds for the tests of a file without a mutant, and for each of them; what takes longer,
 #: or compiles hardware, is no test that mutants are tried against.
 _REACH = 20
@@ -425,9 +429,21 @@ class Copy:
         return {"by": by, "ran": found["ran"], "seconds": round(spent, 1)} | (
             {"doubt": True} if reach is None and (by == "time" or found["slow"]) else {})
 
+    def tried_whole(self, tests: Sequence[str], mutant: "Mutant") -> dict:
+        """As `tried`, against all tests of the files, however long they take."""
+        spent = sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
+        with self._with(mutant.file, mutant.source):
+            found = self._run(_Whole(), tests, _LONGEST)
+        spent = sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2]) - spent
+        by = found["failed"] or ("time" if "over" in found else "import" if found["code"] > 1
+                                 else "")
+        if "::" in by and not self.passes(by):
+            by = ""
+        return {"by": by, "ran": found["ran"], "seconds": round(spent, 1), "whole": True}
+
     def passes(self, test: str) -> bool:
         """Whether a test passes without a mutant."""
-        found = self._run(_Try({test: _LIMIT}), [test], _LIMIT)
+        found = self._run(_Whole({test: _LIMIT}), [test], _LONGEST)
         return found.get("code") == 0
 
 
@@ -583,6 +599,22 @@ class _Try(_Plugin):
             self.found["failed"] = report.nodeid
 
 
+class _Whole(_Try):
+    """All tests, or those that are named, however long they take and whatever they start."""
+
+    def __init__(self, limits=None):
+        super().__init__(limits)
+
+    def limit(self, name):
+        return 0
+
+    def _slow(self, *_):
+        pass
+
+    def pytest_runtest_setup(self, item):
+        self.found["ran"] += 1
+
+
 def _empty_caches():
     kind = type(cache(lambda: None))
     for name, module in list(sys.modules.items()):
@@ -636,8 +668,9 @@ def _print(found):
           f"({rest:.1%} of the others noticed)")
 
 
-def try_all(copy: Copy, wanted: Sequence[Mutant]) -> Iterator[tuple[Mutant, dict]]:
-    """What becomes of mutants, those of a file together."""
+def try_all(copy: Copy, wanted: Sequence[Mutant], whole: bool = False
+            ) -> Iterator[tuple[Mutant, dict]]:
+    """What becomes of mutants, those of a file together; `whole`: against slow tests, too."""
     def by_file(mutant):
         return hashlib.sha256(mutant.file.encode()).digest()
 
@@ -647,6 +680,10 @@ def try_all(copy: Copy, wanted: Sequence[Mutant]) -> Iterator[tuple[Mutant, dict
         tests = tests_of(file)
         reach = None
         for number, mutant in enumerate(drawn):
+            if whole:
+                found = copy.tried_whole(tests, mutant)
+                yield mutant, found | {"state": _state(file, tests, copy.folder)}
+                continue
             found = None
             if len(drawn) == 1:         # which tests reach it costs more than running all
                 found = copy.tried(mutant, number, None, tests)
@@ -668,6 +705,8 @@ def main() -> None:
     parser.add_argument("--again", action="store_true",
                         help="also those that were noticed, where source or tests have changed")
     parser.add_argument("--new", action="store_true", help="only what has never been tried")
+    parser.add_argument("--whole", action="store_true",
+                        help="survivors that are not judged, against slow tests as well")
     parser.add_argument("--file", default="", help="mutants of files with this in their name only")
     parser.add_argument("--results", type=Path, default=RESULTS, help="lines of JSON")
     parser.add_argument("--report", action="store_true", help="try none, say what is known")
@@ -685,14 +724,17 @@ def main() -> None:
     for mutant in list(wanted):
         # asked for now and remembered: the sources may change while the copy is worked on
         tests, old = tests_of(mutant.file), results.get(mutant.id)
-        if old and (arguments.new or (old["by"] and not arguments.again)
-                    or old["state"] == _state(mutant.file, tests)):
+        same = old and old["state"] == _state(mutant.file, tests)
+        if arguments.whole:
+            if not old or old["by"] or mutant.id in judged() or (same and "whole" in old):
+                wanted.remove(mutant)
+        elif old and (arguments.new or (old["by"] and not arguments.again) or same):
             wanted.remove(mutant)
     missed = 0
     with TemporaryDirectory(prefix="mutants-") as folder:
         kept = ROOT / "build" / "mutants-cache"
         kept.mkdir(parents=True, exist_ok=True)
-        for mutant, found in try_all(Copy(Path(folder), kept), wanted):
+        for mutant, found in try_all(Copy(Path(folder), kept), wanted, arguments.whole):
             missed += not found["by"]
             if not arguments.named:
                 with arguments.results.open("a") as out:

@@ -11,6 +11,7 @@ from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.files import MANIFEST
 from systolith.gen.measure import element as pe
 from systolith.gen.measure import element_vectors
+from systolith.hw.element.element import arithmetic
 from systolith.hw.formats import parse
 from systolith.sim.rtl import verilate
 
@@ -195,3 +196,12 @@ def test_the_command_says_what_was_wrong(capsys, tmp_path):
     with pytest.raises(SystemExit):
         main(["pe", "--activation", "int4", "--weight", "int4", "--lanes", "0", "-o", out])
     assert "--lanes: must be a whole number from 1 up, not '0'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("columns", [1, 3])
+def test_an_edge_decodes_one_activation_and_a_weight_of_each_column(columns):
+    rules = arithmetic(parse("e3m2"), parse("e2m1"), 2, 8, columns=columns)
+    for name, number in (("activation", 1), ("weight", columns)):
+        _, codes, decoded = element_vectors.edge(rules, name)
+        assert len(codes) == number * 2 * getattr(rules, name).width
+        assert len(decoded) == number * getattr(rules, f"{name}_bits") > 0

@@ -3,10 +3,14 @@
 import numpy as np
 import pytest
 from systolith.gen.compile.compile import compile_graph
+from systolith.hw.formats import Int
+from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.isa import Opcode
 from systolith.hw.spec.memories import Space
 from systolith.sim.machine.contents import Contents, MemoryPlanError
+from systolith.sim.model.graph import Graph, Tensor
 
+from ...layers import convolution
 from .test_memory_plan import ARCH, network
 
 
@@ -60,3 +64,27 @@ def test_a_peak_below_what_is_used_is_refused(contents):
     contents.bytes[Space.WEIGHT][contents.host.peak["weight_words"]] = 0
     with pytest.raises(MemoryPlanError, match="words of the weight memory and states a peak of"):
         contents.check_peaks(np.full(ARCH.accumulator_depth, -1))
+
+
+def test_words_that_load_makes_are_windows_of_the_input():
+    """Each begins at a step of the rows of bytes; at another byte there is none."""
+    arch = Arch(rows=16, columns=8, largest_k=1024, activation_depth=1024, weight_depth=512,
+                accumulator_depth=128, parameter_depth=64, bus_bits=32, load_windows=True)
+    conv = convolution("conv", "in", "out", np.ones((5, 3, 3, 3), int), Int(8), stride=(2, 2),
+                       pads=(1, 1, 1, 1), pad_code=7, input_shape=(3, 13, 28))
+    ends = {name: Tensor(name, shape, Int(8)) for name, shape in (
+        ("in", (3, 13, 28)), ("out", conv.output_shape))}
+    program = compile_graph(Graph("net", [ends["in"]], ends, [conv], ["out"]), arch)
+    made = program.host.inputs[0].taps.windows
+    assert made and made.steps[0]
+    contents, load = Contents(program), next(
+        code for code in program.instructions if code.opcode == Opcode.LOAD and code.step_even)
+    item = program.host.inputs[0].taps
+    pair = sum(made.steps)
+    found = contents._window(0, load, item, np.array(
+        [0, made.steps[0], pair, made.row_bytes + pair]))
+    width = item.shape[2]
+    assert found.tolist() == [0, 1, 2, width + 2]
+    for place in (1, made.steps[0] + 1):
+        with pytest.raises(MemoryPlanError, match="in other windows than it has"):
+            contents._window(0, load, item, np.array([place]))

@@ -166,3 +166,18 @@ def test_sum_ranges_are_reached_and_never_left(format):
     products = weights.images.reshape(4, -1, 1) * np.array([low, high])
     assert weights.sum_ranges(format) == (products.min(axis=2).sum(axis=1).tolist(),
                                           products.max(axis=2).sum(axis=1).tolist())
+
+
+def test_each_product_is_made_with_the_first_window_that_has_its_byte():
+    """Bytes are (column, row of two, channel); words of 8 of them begin at bytes 0 and 4."""
+    weights = random_weights((2, 2, 3, 3))
+    made = weights.with_windows(2, 2, [0, 4], 8)
+    assert made.shape == (2, 8, 2, 2)
+    expected = np.zeros(made.shape, int)
+    for y in range(3):
+        for x in range(3):
+            for channel in range(2):
+                byte = (x * 2 + y % 2) * 2 + channel
+                word, lane = (0, byte) if byte < 8 else (1, byte - 4)
+                expected[:, lane, y // 2, word] = weights.images[:, channel, y, x]
+    assert np.array_equal(made.images, expected)

@@ -6,7 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
-from systolith.gen.importer.operators.resize import Axis, _phases, _places
+from systolith.gen.importer.operators.resize import Axis, _phases, _places, _whole
 from systolith.gen.importer.reader import load
 
 from ....onnx_exact import CHIPS, integer_network, on_chip, qdq, weights
@@ -118,3 +118,8 @@ def test_results_at_equal_places_are_one_convolution():
 def test_what_the_chip_cannot_is_left_to_the_host(attributes):
     model, *_ = resize((3, 9, 6), (), (3, 3), **attributes)
     assert load(model).tail is not None
+
+
+def test_weights_as_whole_numbers_and_their_unit():
+    whole, unit = _whole(np.array([[Fraction(1, 2), Fraction(1, 3)], [Fraction(0), Fraction(3)]]))
+    assert whole.tolist() == [[3, 2], [0, 18]] and unit == Fraction(1, 6)

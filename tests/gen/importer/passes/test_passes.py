@@ -2,14 +2,16 @@
 
 import copy
 from dataclasses import fields, is_dataclass
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from systolith.gen.importer import passes, reader
 from systolith.gen.importer.passes.copies import remove_copies
 from systolith.gen.importer.passes.sums import fuse_sums
-from systolith.gen.importer.passes.tables import fuse_tables, to_host
+from systolith.gen.importer.passes.tables import _takes, fuse_tables, to_host
 from systolith.gen.importer.passes.tidy import flatten_inputs, name_layers, trimmed
+from systolith.sim.model.pool import Pool
 
 from ....onnx_networks import Network
 
@@ -116,3 +118,14 @@ def test_an_input_of_dense_layers_becomes_one_pixel():
         net.node("MatMul", x, net.quant(weight, 0.1, bits=4)), 0.3)))
     layer, = graph.layers
     assert graph.inputs[0].shape == (24, 1, 1) and layer.weights.shape == (5, 24, 1, 1)
+
+
+@pytest.mark.parametrize("own, after, makers, takes", [
+    (Pool(), Pool(), 1, True), (Pool(), Pool((2, 2)), 1, True), (Pool(), Pool(), 2, True),
+    (Pool(), Pool((2, 2)), 2, False)])
+def test_a_lookup_that_pools_goes_to_the_only_layer_that_writes_its_codes(
+        own, after, makers, takes):
+    wide = SimpleNamespace(low=-8, high=7)
+    maker = SimpleNamespace(limits=wide, table=None, operand=None, pool=own)
+    lookup = SimpleNamespace(requantization=wide, pool=after, table=[0, 1])
+    assert _takes(maker, lookup, makers) == takes

@@ -10,7 +10,7 @@ from systolith.gen.chip.toml import load_chip
 
 def main():
     options = arguments(__doc__, chip=("sim-16x16-int8", "preset or TOML file"),
-                        images=(4, "runs of the convolution"))
+                        images=(100, "runs of the convolution"))
     arch = load_chip(options.chip)
     model = int8_network("convolution", (64, 32, 32), [dict(channels=64, kernel=3, pad=1)])
     _, run = simulate_rtl(model, arch, options.images)

@@ -8,7 +8,14 @@ import pytest
 from systolith.gen.compile.boxes import even
 from systolith.gen.compile.layer import Layer
 from systolith.gen.compile.plan import Plan
-from systolith.gen.compile.tiling import _input_parts, _span, estimate, plan_layer, traffic
+from systolith.gen.compile.tiling import (
+    _input_parts,
+    _span,
+    _whole_kernel,
+    estimate,
+    plan_layer,
+    traffic,
+)
 from systolith.hw.formats import Int
 from systolith.hw.spec.arch import Arch
 
@@ -84,3 +91,12 @@ def test_parts_of_a_kernel_are_as_large_as_fits_and_keep_the_order_of_saturating
     assert parts(6) == ((1, 3, 2) if saturating else (2, 3, 1))
     assert parts(2) == ((1, 1, 2) if saturating else (1, 2, 1))
     assert parts(1) == (1, 1, 1) and parts(0) is None
+
+
+def test_layers_of_whole_rows_are_cut_across_them_alone():
+    layer = layer_of(Arch(rows=8, columns=8))
+    rows = 2 * 10 * layer.blocks            # words of some rows of the input
+    cut, whole = ([plan.tiles for plan in _whole_kernel(layer, 3 * rows, 1, 128, 1)]
+                  for layer.whole_rows in (False, True))
+    assert whole and all(tile[1] == (0, 10) for tiles in whole for tile in tiles)
+    assert cut

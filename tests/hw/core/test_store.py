@@ -56,7 +56,8 @@ def addresses(arch, code):
 class Bench:
     """A store unit in front of a memory; records tokens and reports."""
 
-    def __init__(self, arch, content, *, latency=8, stalls=None, bad=(), window=None):
+    def __init__(self, arch, content, *, latency=8, stalls=None, bad=(), window=None,
+                 identifier=0):
         self.memory = AxiMemory(content, bus_bits=arch.bus_bits, base=BASE, latency=latency,
                                 stalls=stalls, bad={BASE + offset for offset in bad})
         self.arch, self.stalls = arch, stalls
@@ -64,7 +65,7 @@ class Bench:
         self.gives, self.reports, self.beats = [], [], []
         m = Module()
         m.submodules.store = self.store
-        m.d.comb += [self.store.window_base.eq(BASE),
+        m.d.comb += [self.store.window_base.eq(BASE), self.store.axi.bid.eq(identifier),
                      self.store.window_size.eq(len(content) if window is None else window)]
         self.simulator = Simulator(m)
         self.simulator.add_clock(1e-6)
@@ -245,3 +246,11 @@ def test_an_answer_that_nothing_asked_for_is_an_error():
     bench.memory.responses.append((5, 0))
     bench.run([Instruction(Opcode.STORE)], [])
     assert [report[0] for report in bench.reports] == [ErrorCode.PROTOCOL]
+
+
+def test_an_answer_to_another_master_is_no_bus_error():
+    """Not even where the memory refused the burst as well."""
+    for bad in ((), (128,)):
+        bench = Bench(Arch(rows=8, columns=8), bytearray(4096), bad=bad, identifier=1)
+        bench.run([Instruction(Opcode.STORE, layer=9, fields={"address": 128, "items": 1})], [7])
+        assert bench.reports == [(ErrorCode.PROTOCOL, 3, 9, 128)]

@@ -1,11 +1,13 @@
 """Operators on each number by itself."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from systolith.gen.importer.reader import load
 from systolith.gen.kit.errors import UserError
 
-from ....onnx_exact import bias, check, integer_network, qdq, weights
+from ....onnx_exact import CHIPS, bias, check, integer_network, qdq, weights
 
 
 def network():
@@ -29,3 +31,12 @@ def test_other_limits_are_refused(chip_alone, low, high, text):
     net, x = network()
     with pytest.raises(UserError, match=text):
         load(net.model(qdq(net, net.node("Clip", x, low, high), 1.483, -7), shapes=[(5, 5, 6)]))
+
+
+def test_a_function_of_results_before_they_are_quantized():
+    """SiLU as two nodes: the convolution's layer looks its results up."""
+    net, x = network()
+    silu = net.node("Mul", x, net.node("Sigmoid", net.node("Mul", x, np.float32(0.05))))
+    chips = [replace(chip, table_depth=512) for chip in CHIPS]
+    graph, _ = check(net, qdq(net, silu, 1.483, -7), chips=chips, rarely=0.05)
+    assert sum(layer.table is not None for layer in graph.layers) == 1

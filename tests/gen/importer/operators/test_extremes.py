@@ -89,3 +89,10 @@ def test_the_extreme_of_an_input_is_refused():
     net, x = integer_network(np.random.default_rng(4), (2, 4, 3))
     with pytest.raises(UserError, match="compares an input before it is quantized"):
         load(net.model(qdq(net, net.node("Max", "x", x), 1, 0), shapes=[(2, 4, 3)]))
+
+
+@pytest.mark.parametrize("zero", [(-7,), ()])
+def test_the_extreme_of_maps_of_one_channel(zero):
+    net, x = integer_network(np.random.default_rng(6), (3, 5, 6))
+    x = net.node("Max", branch(net, x, 1, *zero), branch(net, x, 1, *zero))
+    check(net, qdq(net, x, SCALE, -7))

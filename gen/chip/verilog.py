@@ -84,7 +84,8 @@ def design_verilog(top: Any, name: str, arch: Arch) -> str:
     """
     with _no_lists_of_zeros(), without_collection(), ThreadPoolExecutor(2) as pool:
         # Yosys writes blocks while Amaranth works on what is around them.
-        comments, blocks = {}, []
+        comments: dict[str, str] = {}
+        blocks = []
         for module, block in top.blocks.items():
             fragment, ports = whole(block)
             comments |= _comments(fragment, module)

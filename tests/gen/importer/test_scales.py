@@ -54,10 +54,12 @@ def test_concat_of_different_scales(kind):
         assert len(graph.layers) == 3       # exact: no digits
 
 
-def test_ratios_of_two_are_in_the_weights():
+@pytest.mark.parametrize("zero, kernel", [(3, 3), (-9, 1)])
+def test_ratios_of_two_are_in_the_weights(zero, kernel):
+    """Without padding, whatever the zero points."""
     case = Case(51, weight=5)
-    parts = [qdq(case.net, case.conv(case.x), scale, 3) for scale in (1 / 8, 1 / 16)]
-    x = case.conv(case.net.node("Concat", *parts, axis=1), 5, 10)
+    parts = [qdq(case.net, case.conv(case.x), *form) for form in ((1 / 8, 3), (1 / 16, zero))]
+    x = case.conv(case.net.node("Concat", *parts, axis=1), 5, 10, kernel=kernel)
     model = case.net.model(case.quantized(x))
     graph = load(model)
     assert len(graph.layers) == 3 and [layer.weights.format.bits for layer in graph.layers][2] == 6

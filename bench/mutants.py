@@ -728,7 +728,8 @@ def main() -> None:
         if arguments.whole:
             if not old or old["by"] or mutant.id in judged() or (same and "whole" in old):
                 wanted.remove(mutant)
-        elif old and (arguments.new or (old["by"] and not arguments.again) or same):
+        elif old and (arguments.new or same or (
+                not arguments.again and (old["by"] or mutant.id in judged()))):
             wanted.remove(mutant)
     missed = 0
     with TemporaryDirectory(prefix="mutants-") as folder:

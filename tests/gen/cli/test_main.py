@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -538,3 +539,40 @@ def test_files_that_do_not_belong_together(capsys, copy, name, command):
     (copy / name).write_bytes(content)
     (copy / "report.md").unlink()       # nothing reads it
     assert run(capsys, command, copy)[0] == 0
+
+
+@pytest.fixture
+def placed():
+    """What place and route would give, and the seeds that it was asked for."""
+    seen = []
+
+    def place(*arguments, seeds, **options):
+        seen.append(list(seeds))
+        timing = SimpleNamespace(asked=25.0, best=2, mhz={1: 26.0, 2: 30.0})
+        return SimpleNamespace(timing=timing, report=Path("timing.json"), file=Path("top.bit"),
+                               load=["openFPGALoader", "top.bit"])
+    return place, seen
+
+
+def test_bitstream_says_what_it_wrote(capsys, tmp_path, monkeypatch, placed):
+    place, seen = placed
+    monkeypatch.setattr("systolith.gen.flow.bitstream.bitstream", place)
+    monkeypatch.setattr("systolith.gen.measure.place_and_route.timing_text", lambda timing: "t")
+    assert main(["bitstream", "--chip", "ulx3s-8x8", "--seeds", "2", "-o", str(tmp_path)]) == 0
+    text = capsys.readouterr().out
+    assert seen == [[1, 2]] and "closes 30.0 MHz" in text
+    assert "wrote timing.json" in text and "wrote top.bit" in text
+
+
+def test_litex_places_as_many_seeds_as_were_asked_for(capsys, tmp_path, monkeypatch, placed):
+    place, seen = placed
+    soc = {"clock_mhz": 50.0, "memory": {"bytes": 32 << 20}, "sdram": {"type": "SDR"},
+           "server": ["litex_server"]}
+    for name, found in (("litex_build.build_soc", place),
+                        ("litex_soc.write_soc", lambda *arguments, **options: soc),
+                        ("litex_build.needs_open_flow", lambda board: None)):
+        monkeypatch.setattr(f"systolith.gen.flow.{name}", found)
+    monkeypatch.setattr("systolith.gen.measure.place_and_route.timing_text", lambda timing: "t")
+    assert main(["litex", "--chip", "ulx3s-8x8", "--board", "ulx3s-85f", "--build", "--seeds", "3",
+                 "-o", str(tmp_path)]) == 0
+    assert seen == [[1, 2, 3]] and "wrote top.bit" in capsys.readouterr().out

@@ -19,6 +19,7 @@ from systolith.gen.measure.estimate import (
 from systolith.gen.measure.hierarchy import PARTS
 from systolith.gen.measure.module_terms import (
     KINDS,
+    _facts,
     element_base,
     element_key,
     element_terms,
@@ -133,3 +134,10 @@ def test_it_says_what_it_is_worth():
         "6.1 %), FF 0.9 % off (median; at worst 5.0 %)")
     assert "earlier version of the hardware" in warning(error, stale=True)
     assert estimate(load_chip("ulx3s-8x8")).error["designs"] >= 20
+
+
+@pytest.mark.parametrize("rows, columns, bits, slots", [
+    (16, 4, 64, 5), (4, 4, 32, 10), (4, 32, 64, 5)])
+def test_beats_of_the_longest_word(rows, columns, bits, slots):
+    """Of activations of all rows, weights of all columns, and 40 bytes of parameters."""
+    assert _facts(Arch(rows=rows, columns=columns, bus_bits=bits))["slots"] == slots

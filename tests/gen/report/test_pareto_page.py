@@ -2,9 +2,11 @@
 
 import html
 import re
+from types import SimpleNamespace
 
 import pytest
-from systolith.gen.report.metrics import METRICS
+from systolith.gen.report.energy import energy_pj, read_energy
+from systolith.gen.report.metrics import METRICS, figures_of
 from systolith.gen.report.pareto import pareto_front, rows_of
 from systolith.gen.report.pareto_page import page
 from systolith.hw.spec.arch import Arch
@@ -65,3 +67,15 @@ def test_a_browser_shows_it(tmp_path):
     assert "systolith build --from-sweep my/sweep p3 -o build/p3" in words      # least cycles
     assert "Yosys failed: a <test>" in words and "Failures (1)" in words
     assert "7 points and networks, 1 failed, 1 do not fit their part, 1 violate" in words
+
+
+def test_energies_of_an_image_are_in_microjoules():
+    arch, table = Arch(rows=4, columns=4), read_energy()
+    counted = {"macs": 1000, "cycles": 500, "compute_cycles": 400, "loaded_bytes": 10,
+               "stored_bytes": 1, "instruction_bytes": 5, "weight_bytes": 7, "ace": 64,
+               "bops": 100, "reads": {"weight": 80}, "writes": {}}
+    found = figures_of(SimpleNamespace(arch=arch, part=None), None, counted, None, table)
+    pj = sum(energy_pj(arch, counted, table).values())
+    assert pj > 1000 and found["energy_uj"] == pytest.approx(pj / 1_000_000)
+    assert found["images_per_joule"] == pytest.approx(1e12 / pj)
+    assert found["images_per_s"] == pytest.approx(found["clock_mhz"] * 1e6 / 500)

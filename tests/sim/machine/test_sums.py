@@ -9,7 +9,7 @@ from systolith.hw.spec.host import Box
 from systolith.hw.spec.instruction import Instruction
 from systolith.hw.spec.isa import Opcode
 from systolith.hw.spec.loops import filled
-from systolith.sim.machine.sums import find_passes
+from systolith.sim.machine.sums import _lines, find_passes
 
 ARCH = Arch(rows=4, columns=4)
 #: Two blocks of columns: twelve passes of four words, then two.
@@ -49,3 +49,17 @@ def test_other_passes_than_they_are_are_seen(first, kernel):
     (13, (1, 1, 2), {}), (14, (1, 1, 1), {}), (-1, (1, 1, 1), {}), (0.25, (1, 1, 1), {})])
 def test_weights_that_do_not_follow_each_other_are_seen(first, kernel, changes):
     assert "does not find its weights" in found(first, kernel, **changes)
+
+
+@pytest.mark.parametrize("taps, above, fine", [(1, None, False), (2, None, True), (1, 1, True)])
+def test_pixels_may_be_left_out_by_the_last_of_taps_alone(taps, above, fine):
+    """Four words, one of which the instruction takes for padding; never the other way round."""
+    axis, i = SimpleNamespace(size=4, taps=taps, above=above), SimpleNamespace(replicate=0)
+    there = np.arange(4).reshape(2, 2, 1)
+    inside = there < 3
+    found = _lines(10 + there, there, inside, "y", axis, i, 13)
+    assert isinstance(found, str) != fine
+    if fine:
+        assert found[0].tolist() == [10, 11, 12] and found[1].tolist() == [0, 1, 2]
+    beyond = _lines(11 + there, there + 1, np.ones_like(inside), "y", axis, i, 13)
+    assert "takes pixels for padding, or padding for pixels, along y" in beyond

@@ -301,3 +301,17 @@ def test_quantizers_keep_their_format_type():
     weight = net.quant(net.constant(np.float32(rng.standard_normal((2, 3, 1, 1)))), 0.1, bits=6)
     graph = load(net.model(net.node("Conv", net.quant("x", 0.5, bits=5), weight)))
     assert graph.inputs[0].format == Int(5) and graph.layers[0].weights.format == Int(6)
+
+
+@pytest.mark.parametrize("signed, least", [(1, 2), (0, 1)])
+def test_widths_of_channels_have_limits(signed, least):
+    net = Network(np.random.default_rng(0), (4, 5, 5))
+
+    def model(*widths):
+        weight = net.quant(np.float32(net.rng.integers(0, 2, (4, 4, 1, 1)) * 0.1), 0.1,
+                           bits=np.float32(widths).reshape(4, 1, 1, 1), signed=signed)
+        return net.model(net.quant(net.node("Conv", net.quant("x", 0.1), weight), 0.1))
+    assert load(model(least, 3, 4, 5)).layers
+    for wrong in (least - 1, 17):
+        with pytest.raises(UserError, match=f"bit widths must be from {least} to 16"):
+            load(model(3, 4, 5, wrong))

@@ -96,3 +96,10 @@ def test_the_extreme_of_maps_of_one_channel(zero):
     net, x = integer_network(np.random.default_rng(6), (3, 5, 6))
     x = net.node("Max", branch(net, x, 1, *zero), branch(net, x, 1, *zero))
     check(net, qdq(net, x, SCALE, -7))
+
+
+def test_a_convolution_of_a_mean_is_one_layer():
+    net, x = integer_network(np.random.default_rng(8), (3, 6, 8))
+    x = net.node("AveragePool", x, kernel_shape=[2, 2], strides=[2, 2])
+    graph, _ = check(net, qdq(net, branch(net, x, 5), SCALE, -7))
+    assert len(graph.layers) == 1

@@ -1,10 +1,17 @@
 """Many counters of events that share one adder."""
 
-from amaranth.hdl import Array, Module, Mux, Signal
+from functools import reduce
+from operator import or_
+
+from amaranth.hdl import Array, Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 __all__ = ["Counters"]
+
+#: Bit 0 of a register's next state is the XNOR of these two bits: by the register's bits. From 0 on
+#: it then goes through all states but that of ones, and is at 0 again.
+_TAPS = {2: (1, 0), 3: (2, 1), 4: (3, 2), 5: (4, 2), 6: (5, 4)}
 
 
 class Counters(wiring.Component):
@@ -12,11 +19,14 @@ class Counters(wiring.Component):
 
     The counters go round in a ring of registers, one step a cycle. What happens in between is
     counted in a few bits for each, which are chosen in the cycle before the counter comes by, and
-    added then. So there is one long adder, and one place to read from, instead of `count`.
+    added then. So there is one long adder, and one place to read from, instead of `count`. These
+    few bits are a shift register with feedback, whose state says how often it was shifted: that
+    takes a LUT or two for each counter, and one table for all.
 
     Parameters
     ----------
     count : int
+        1 to 62.
 
     Members
     -------
@@ -38,17 +48,34 @@ class Counters(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
+        bits = max(2, (self.count + 1).bit_length())
+        one, other = _TAPS[bits]
         ring = [Signal(self.WIDTH, name=f"ring_{n}", reset_less=True) for n in range(self.count)]
-        short = [Signal(range(self.count + 1), name=f"short_{n}") for n in range(self.count)]
-        following = Signal.like(self.place)
-        more = Signal.like(short[0])
-        m.d.comb += self.value.eq(ring[0] + more)
+        short = [Signal(bits, name=f"short_{n}") for n in range(self.count)]
+        # One bit, at the counter that comes next, goes round, too.
+        following = Signal(self.count, init=1)
+        more = Signal(bits)
+        m.d.comb += self.value.eq(ring[0] + Array(_counts(bits, (one, other)))[more])
         m.d.sync += [
-            following.eq(Mux(following == self.count - 1, 0, following + 1)),
-            self.place.eq(following), more.eq(Array(short)[following]),
-            *(old.eq(new) for old, new in zip(ring, [*ring[1:], self.value], strict=True)),
-            *(counter.eq(Mux(following == n, 0, counter) + self.events[n])
-              for n, counter in enumerate(short))]
+            following.eq(following.rotate_left(1)),
+            self.place.eq(Mux(following[0], 0, self.place + 1)),
+            more.eq(reduce(or_, (state & here.replicate(bits)
+                                 for state, here in zip(short, following, strict=True)))),
+            *(old.eq(new) for old, new in zip(ring, [*ring[1:], self.value], strict=True))]
+        for n, state in enumerate(short):
+            with m.If(following[n]):
+                m.d.sync += state.eq(self.events[n])
+            with m.Elif(self.events[n]):
+                m.d.sync += state.eq(Cat(~(state[one] ^ state[other]), state))
         with m.If(self.clear):
             m.d.sync += [counter.eq(0) for counter in [*ring, *short, more]]
         return m
+
+
+def _counts(bits, taps):
+    """How often a register was shifted from 0 on, by its state; of ones, which none reaches, 0."""
+    found, state = [0] * (1 << bits), 0
+    for number in range((1 << bits) - 1):
+        found[state] = number
+        state = (state << 1 | ~(state >> taps[0] ^ state >> taps[1]) & 1) & (1 << bits) - 1
+    return found

@@ -162,7 +162,8 @@ class Csr(wiring.Component):
         return number, value, numbers
 
     def _elaborate_read(self, m, content, passing):
-        """Reads in two steps: one register of each group of eight; a group, or a counter."""
+        """Reads in two steps: all but the register that is asked for become 0; all are one, or
+        a counter is."""
         bus = self.bus
         number = Signal(6)
         # the two steps
@@ -172,6 +173,42 @@ class Csr(wiring.Component):
         m.d.sync += asked.eq(bus.arready & bus.arvalid)
         with m.If(bus.arready):
             m.d.sync += number.eq(bus.araddr[2:])
+        parts = (self._elaborate_copies if self.arch.counters else self._elaborate_groups)(
+            m, number, content)
+
+        with m.If(bus.rready):
+            m.d.sync += bus.rvalid.eq(0)
+        with m.If(asked):
+            m.d.sync += chosen.eq(1)
+        with m.If(chosen):
+            m.d.sync += [chosen.eq(0), bus.rvalid.eq(1), bus.rdata.eq(reduce(or_, parts))]
+            if passing is not None:
+                place, value, numbers = passing
+                here = place == number
+                m.d.sync += bus.rdata.eq(reduce(or_, parts) | (value & here.replicate(32)))
+                with m.Switch(number):
+                    with m.Case(*numbers):
+                        m.d.sync += [chosen.eq(~here), bus.rvalid.eq(here)]
+
+    def _elaborate_copies(self, m, number, content):
+        """A register's content, or 0, of each: that takes flip-flops, and no LUT but for the
+        resets. Those that never change share one."""
+        copies = []
+        constants = {name: value for name, value in content.items() if isinstance(value, int)}
+        for name, value in ({"CONSTANT": 0} | content).items():
+            if name in constants:
+                continue
+            copies.append(copy := Signal(32, name=f"read_{name.lower()}"))
+            with m.Switch(number):
+                for other, word in constants.items() if name == "CONSTANT" else [(name, value)]:
+                    with m.Case(address(other) >> 2):
+                        m.d.sync += copy.eq(word)
+                with m.Default():
+                    m.d.sync += copy.eq(0)
+        return copies
+
+    def _elaborate_groups(self, m, number, content):
+        """Of each group of eight registers one, or 0."""
         groups = []
         for first in range(0, len(content), 8):
             groups.append(word := Signal(32, name=f"group_{first}"))
@@ -182,21 +219,7 @@ class Csr(wiring.Component):
                             m.d.sync += word.eq(content[register.name])
                 with m.Default():
                     m.d.sync += word.eq(0)
-
-        with m.If(bus.rready):
-            m.d.sync += bus.rvalid.eq(0)
-        with m.If(asked):
-            m.d.sync += chosen.eq(1)
-        with m.If(chosen):
-            # the groups of the others are 0
-            m.d.sync += [chosen.eq(0), bus.rvalid.eq(1), bus.rdata.eq(reduce(or_, groups))]
-            if passing is not None:
-                place, value, numbers = passing
-                here = place == number
-                m.d.sync += bus.rdata.eq(reduce(or_, groups) | (value & here.replicate(32)))
-                with m.Switch(number):
-                    with m.Case(*numbers):
-                        m.d.sync += [chosen.eq(~here), bus.rvalid.eq(here)]
+        return groups
 
     def _elaborate_write(self, m, wanted):
         bus = self.bus

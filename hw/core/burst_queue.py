@@ -9,10 +9,13 @@ __all__ = ["BurstQueue"]
 
 
 class BurstQueue(wiring.Component):
-    """A FIFO in block RAM whose flags are registers, and whose output is the block's own register.
+    """A FIFO in block RAM whose flags, addresses and output are registers.
 
     What is written in cycle t can be read from cycle t + 3 on, and the next entry two cycles after
     the one before. Nothing is written while it is full, nor read while `some` is low.
+
+    The memory is read ahead: the entry after `oldest` waits at its output, so that `read` leads to
+    flags alone, and to no address.
 
     Parameters
     ----------
@@ -48,25 +51,23 @@ class BurstQueue(wiring.Component):
         target = entries.write_port()
         source = entries.read_port()
         level = Signal(range(self.depth + 1))
-        # of the oldest entry, and of the one after it
-        number = Signal(range(self.depth))
-        following = Signal(range(self.depth), init=1)
-        fetched = Signal()              # the memory's output is the oldest entry
+        number = Signal(range(self.depth))      # of the entry that is read
+        fetched = Signal()              # the memory's output is it
+        moves = Signal()                # it becomes the oldest one
         oldest = Signal(self.width, reset_less=True)
         m.d.comb += [
             target.en.eq(self.write), target.data.eq(self.new), self.oldest.eq(oldest),
-            # the next entry comes at once, or its way through two registers would be seen
-            source.addr.eq(Mux(self.read, following, number)),
+            source.addr.eq(number), moves.eq(fetched & ~self.some),
         ]
         m.d.sync += [
-            number.eq(source.addr), oldest.eq(source.data),
-            fetched.eq(Mux(self.read, level[1:].any(), self.held)),
-            self.some.eq(fetched & ~self.read),
+            # all entries but `oldest` are in the memory
+            fetched.eq(Mux(self.some, level[1:].any(), self.held) & ~moves),
+            self.some.eq(moves | (self.some & ~self.read)),
         ]
+        with m.If(moves):
+            m.d.sync += [oldest.eq(source.data), number.eq(number + 1)]
         with m.If(self.write):
             m.d.sync += target.addr.eq(target.addr + 1)
-        with m.If(self.read):
-            m.d.sync += following.eq(following + 1)
         with m.If(self.write & ~self.read):
             m.d.sync += [level.eq(level + 1), self.held.eq(1),
                          self.full.eq(level == self.depth - 1)]

@@ -62,6 +62,8 @@ class Load(ExecutionUnit):
         `activation` (the operand memory, too), `weight`, `parameter` and, if the chip has tables,
         `table` (only the one that `memory` names is meaningful). While `ready` is low no beat is
         taken, so it should be high while there is no word.
+    upcoming : Out(len(Memory))
+        `memory` of the next cycle, so that `ready` can be a register.
     """
 
     def __init__(self, *, arch: Arch) -> None:
@@ -72,6 +74,7 @@ class Load(ExecutionUnit):
                 "memory": len(Memory), "address": tag["base"].shape, **{
                     row.name: row.bits(arch) for row in loadable(arch)
                     if row.space != Space.OPERAND}}))),
+            "upcoming": Out(len(Memory)),
         })
 
     def _word_beats(self) -> dict[Memory, int]:
@@ -220,8 +223,11 @@ class Load(ExecutionUnit):
         is_cut = Signal()
         signal = Signal(4)
         giving = Signal()
+        m.d.sync += self.o.payload.memory.eq(self.upcoming)
         with m.If(self.o.ready):
-            m.d.sync += [self.o.valid.eq(0), self.o.payload.memory.eq(0)]
+            m.d.sync += self.o.valid.eq(0)
+        with m.Else():
+            m.d.comb += self.upcoming.eq(self.o.payload.memory)
         with m.If(taken):
             m.d.sync += [beat.eq(Mux(word_ends, 0, beat + 1)), address.eq(word + word_ends)]
             if slots > 1:
@@ -233,9 +239,9 @@ class Load(ExecutionUnit):
                         m.d.sync += content.word_select(slot, arch.bus_bits).eq(
                             beats.payload.data)
             with m.If(word_ends):
+                m.d.comb += self.upcoming.eq(tag.memory)
                 m.d.sync += [
                     self.o.valid.eq(1),
-                    self.o.payload.memory.eq(tag.memory),
                     self.o.payload.address.eq(word),
                     signal.eq(Mux(beats.payload.stops & beats.payload.ends & tag.final,
                                   tag.signal, 0)),
@@ -244,9 +250,9 @@ class Load(ExecutionUnit):
             with m.If(taken & word_ends):
                 m.d.sync += is_cut.eq(0)
             with m.If(window.leaves):
+                m.d.comb += self.upcoming.eq(1 << Memory.ACTIVATION)
                 m.d.sync += [
                     cut.eq(window.word), is_cut.eq(1), self.o.valid.eq(1),
-                    self.o.payload.memory.eq(1 << Memory.ACTIVATION),
                     self.o.payload.address.eq(window.address),
                     signal.eq(Mux(window.ends, window.signal, 0)),
                 ]

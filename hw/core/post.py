@@ -55,7 +55,7 @@ class Post(ExecutionUnit):
         Accumulators; data one cycle after the address.
     parameter_address : Out, parameter_data : In
         Parameter memory; data one cycle after the address.
-    write_enable, write_address, write_data, copy_enable, copy_address, items : Out
+    write_enable, write_address, write_data, writes, copy_enable, copy_address, copies, items : Out
         Results: see `ResultWriter`.
     operand_address : Out, operand_data : In(activation_bits)
         Operand memory, if the chip has one; data one cycle after the address.
@@ -78,10 +78,10 @@ class Post(ExecutionUnit):
             "parameter_data": In(arch.post_lanes * arch.parameter_bits),
             "write_enable": Out(arch.slots),
             "write_address": Out(range(arch.activation_depth)),
-            "write_data": Out(arch.activation_bits),
+            "write_data": Out(arch.activation_bits), "writes": Out(1),
             **({"operand_address": Out(range(arch.operand_depth)),
                 "operand_data": In(arch.activation_bits),
-                "copy_enable": Out(arch.groups_per_word),
+                "copy_enable": Out(arch.groups_per_word), "copies": Out(1),
                 "copy_address": Out(range(arch.operand_depth))} if arch.operand_depth else {}),
             **({"table_enable": In(1), "table_address": In(arch.table_address_bits),
                 "table_data": In(arch.activation.width)} if arch.table_depth else {}),
@@ -358,13 +358,13 @@ class Post(ExecutionUnit):
             reader.room.eq(writer.room), writer.reserve.eq(reader.reserve),
             self.write_enable.eq(writer.write_enable),
             self.write_address.eq(writer.write_address),
-            self.write_data.eq(writer.write_data),
+            self.write_data.eq(writer.write_data), self.writes.eq(writer.writes),
             self.written.eq(writer.written),
             self.trace_valid.eq(writer.written), self.trace_layer.eq(fields.layer),
             self.trace_raw.eq(fields.raw), self.trace_item.eq(writer.item),
         ]
         if self.arch.operand_depth:
-            m.d.comb += [self.copy_enable.eq(writer.copy_enable),
+            m.d.comb += [self.copy_enable.eq(writer.copy_enable), self.copies.eq(writer.copies),
                          self.copy_address.eq(writer.copy_address)]
         wiring.connect(m, writer.items, wiring.flipped(self.items))
 

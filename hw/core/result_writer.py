@@ -58,6 +58,8 @@ class ResultWriter(wiring.Component):
         The activation memory's write port, which is always ready.
     copy_enable : Out(groups_per_word), copy_address : Out
         The operand memory's write port, if the chip has one; the data are `write_data`.
+    writes, copies : Out(1)
+        In the next cycle, `write_enable`, `copy_enable` is not 0.
     reserve : In(1)
         An item for the store unit has been begun.
     room : Out(1)
@@ -76,7 +78,8 @@ class ResultWriter(wiring.Component):
             "write_enable": Out(arch.slots),
             "write_address": Out(range(arch.activation_depth)),
             "write_data": Out(arch.activation_bits),
-            **({"copy_enable": Out(arch.groups_per_word),
+            "writes": Out(1),
+            **({"copy_enable": Out(arch.groups_per_word), "copies": Out(1),
                 "copy_address": Out(range(arch.operand_depth))} if arch.operand_depth else {}),
             "reserve": In(1), "room": Out(1), "items": Out(stream.Signature(arch.item_bits)),
         })
@@ -93,8 +96,9 @@ class ResultWriter(wiring.Component):
         to_activation = ~to_store & (fields.destination != isa.Destination.OPERAND)
         complete, push, end_row, end = (Signal(name=name) for name in (
             "complete", "push", "end_row", "end"))
-        enable = Signal.like(self.write_enable, name="enable")
-        m.d.sync += [complete.eq(ends), push.eq(ends & to_store),
+        enable, following = (Signal.like(self.write_enable, name=name)
+                             for name in ("enable", "enable_next"))
+        m.d.sync += [enable.eq(following), complete.eq(ends), push.eq(ends & to_store),
                      end_row.eq(self.mark.end_row), end.eq(ends & self.mark.end & self.mark.whole)]
         m.d.comb += [
             address.begin.eq(self.begin), address.base.eq(fields.base),
@@ -103,25 +107,26 @@ class ResultWriter(wiring.Component):
             self.written.eq(complete), self.finish.eq(end),
             self.item.eq(Mux(fields.raw, raw, group)),
             self.write_address.eq(address.word),
-            self.write_enable.eq(enable),
+            self.write_enable.eq(enable), self.writes.eq(following.any()),
         ]
         words = group.replicate(arch.groups_per_word)
         slots = (1 << fields.slot)[:arch.slots]
         if arch.banks > 1:
             slots = self._copies(m, slots)
         if not arch.parts:
-            m.d.comb += self.write_data.eq(words)
-            m.d.sync += enable.eq(Mux(ends & to_activation, slots, 0))
+            m.d.comb += [self.write_data.eq(words),
+                         following.eq(Mux(ends & to_activation, slots, 0))]
         else:
             # A group of codes is as many groups of parts; and above one of parts come zeros.
             codes = Cat((fields.slot == slot).replicate(arch.code_signs)
                         for slot in range(arch.groups_per_word))
             above = Cat(fields.slot <= slot for slot in range(arch.slots))
             here = Signal(arch.slots, reset_less=True)
-            m.d.sync += [here.eq(slots),
-                         enable.eq(Mux(ends & to_activation, Mux(fields.signs, above, codes), 0))]
-            m.d.comb += self.write_data.eq(Mux(fields.signs, Cat(
-                signs & one.replicate(len(signs)) for one in here), words))
+            m.d.sync += here.eq(slots)
+            m.d.comb += [
+                following.eq(Mux(ends & to_activation, Mux(fields.signs, above, codes), 0)),
+                self.write_data.eq(Mux(fields.signs, Cat(
+                    signs & one.replicate(len(signs)) for one in here), words))]
         if arch.operand_depth:
             self._elaborate_copy(m, ends, address.word)
         self._elaborate_items(m, push)
@@ -146,10 +151,14 @@ class ResultWriter(wiring.Component):
         """The operand memory is written at the same strides, so many words apart."""
         fields = self.fields
         apart = Signal.like(self.copy_address)
-        copy = Signal.like(self.copy_enable)
-        m.d.sync += [apart.eq(fields.copy_base - fields.base),
-                     copy.eq(Mux(ends & fields.destination[1], 1 << fields.slot, 0))]
-        m.d.comb += [self.copy_address.eq(word + apart), self.copy_enable.eq(copy)]
+        copy, following = (Signal.like(self.copy_enable, name=name)
+                           for name in ("copy", "copy_next"))
+        m.d.sync += [apart.eq(fields.copy_base - fields.base), copy.eq(following)]
+        m.d.comb += [
+            following.eq(Mux(ends & fields.destination[1], 1 << fields.slot, 0)),
+            self.copy_address.eq(word + apart), self.copy_enable.eq(copy),
+            self.copies.eq(following.any()),
+        ]
 
     def _elaborate_chunks(self, m):
         """Registers of the group, the raw chunk and, on chips with signs or halves, those of the

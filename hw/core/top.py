@@ -172,22 +172,25 @@ class Core(wiring.Component):
         # Load writes all; the ports of activations and operands it shares with post-processing.
         new = load.o.payload
         shared = [(activations, Space.ACTIVATION, post.write_enable, post.write_address)]
+        # LOAD's word waits while post-processing writes; whether it does, a register says.
+        waits = [post.writes & load.upcoming[Space.ACTIVATION]]
         if post.operand_lane is not None:
             operands = memory_of(Space.OPERAND)
             m.submodules.operands = operands
             port = operands.read_port()
             m.d.comb += [port.addr.eq(post.operand_address), post.operand_data.eq(port.data)]
             shared.append((operands, Space.OPERAND, post.copy_enable, post.copy_address))
-        waits = []
+            waits.append(post.copies & load.upcoming[Space.OPERAND])
         for memory, space, enable, address in shared:
             posting = Signal(name=f"posting_{space.name.lower()}")
             loading = new.memory[space]
-            waits.append(posting & loading)
             m.d.comb += posting.eq(enable != 0)
             self._write(m, memory, space, Mux(posting, address, new.address),
                         Mux(posting, post.write_data, new.activation),
                         Mux(posting, enable, loading.replicate(len(enable))))
-        m.d.comb += load.o.ready.eq(~reduce(or_, waits))
+        ready = Signal(init=1, name="load_ready")
+        m.d.sync += ready.eq(~reduce(or_, waits))
+        m.d.comb += load.o.ready.eq(ready)
         for memory, space, word in ((weights, Space.WEIGHT, new.weight),
                                     (parameters, Space.PARAMETER, new.parameter)):
             self._write(m, memory, space, new.address, word, new.memory[space])

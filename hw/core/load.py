@@ -228,8 +228,9 @@ class Load(ExecutionUnit):
             m.d.sync += self.o.valid.eq(0)
         with m.Else():
             m.d.comb += self.upcoming.eq(self.o.payload.memory)
-        with m.If(taken):
-            m.d.sync += [beat.eq(Mux(word_ends, 0, beat + 1)), address.eq(word + word_ends)]
+        # Until a beat comes, its place takes over what the bus has: whether one does is known late,
+        # and the register is large.
+        with m.If(self.o.ready):
             if slots > 1:
                 with m.If(beat == 0):           # what no beat brings is 0
                     m.d.sync += content[arch.bus_bits:].eq(0)
@@ -238,6 +239,8 @@ class Load(ExecutionUnit):
                     with m.Case(slot):
                         m.d.sync += content.word_select(slot, arch.bus_bits).eq(
                             beats.payload.data)
+        with m.If(taken):
+            m.d.sync += [beat.eq(Mux(word_ends, 0, beat + 1)), address.eq(word + word_ends)]
             with m.If(word_ends):
                 m.d.comb += self.upcoming.eq(tag.memory)
                 m.d.sync += [

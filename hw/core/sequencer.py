@@ -185,8 +185,8 @@ class Sequencer(wiring.Component):
         ]
         m.d.sync += [came.eq(beats.valid), written.eq(came),
                      complete.eq(written & (last_place == self.beats - 1))]
-        with m.If(beats.valid):
-            m.d.sync += [beat.eq(beats.payload.data), error.eq(beats.payload.error)]
+        # (whatever the bus has: that it is a beat is known late)
+        m.d.sync += [beat.eq(beats.payload.data), error.eq(beats.payload.error)]
         with m.If(came):
             m.d.sync += [last_beat.eq(beat), last_place.eq(place),
                          place.eq(Mux(place == self.beats - 1, 0, place + 1))]

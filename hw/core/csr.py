@@ -208,7 +208,7 @@ class Csr(wiring.Component):
         return copies
 
     def _elaborate_groups(self, m, number, content):
-        """Of each group of eight registers one, or 0."""
+        """One register of each group of eight, or 0."""
         groups = []
         for first in range(0, len(content), 8):
             groups.append(word := Signal(32, name=f"group_{first}"))

@@ -55,7 +55,10 @@ def test_the_multiplier_does_what_the_flipflops_did():
 
 
 @pytest.mark.parametrize("changed", [
-    {"a0": {"LSR": [9]}}, {"a0": {"CLK": [9]}}, {"b0": {"CE": [9]}}, {"b1": {"CEMUX": "INV"}},
+    {"a0": {"LSR": [9]}}, {"a0": {"LSR": [9], "SRMODE": "ASYNC"}},
+    {"b0": {"LSR": [9], "SRMODE": "LSR_OVER_CE"}}, {"p0": {"LSR": [9], "SRMODE": "LSR_OVER_CE"}},
+    {"a0": {"LSR": [9], "SRMODE": "LSR_OVER_CE", "REGSET": "SET"}}, {"a0": {"CLK": [9]}},
+    {"b0": {"CE": [9]}}, {"b1": {"CEMUX": "INV"}},
     {"a0": {"CE": [ENABLE], "CEMUX": "CE"}}, {"p0": {"REGSET": "SET"}},
     {"p0": {"CE": [9], "CEMUX": "CE"}}, {"p1": {"CLKMUX": "INV"}},
     {"p0": {"DI": [50]}, "p1": {"DI": [50]}}, {"p0": {"DI": [31]}}, {"product": {"A1": [60]}},
@@ -67,6 +70,26 @@ def test_what_is_more_than_registers_stays(changed):
     assert use_multiplier_registers(module) == 0
     assert {name: (cell["connections"], cell["parameters"])
             for name, cell in module["cells"].items()} == before
+
+
+@pytest.mark.parametrize("mux", ["LSR", "INV"])
+def test_a_factors_reset_becomes_a_lut(mux):
+    """One for each flip-flop, although several bits of the factor are one's."""
+    module = netlist(a1={"LSR": [9], "SRMODE": "LSR_OVER_CE", "LSRMUX": mux},
+                     product={"A2": [A[1][1]]})
+    assert use_multiplier_registers(module) == 1
+    cells = module["cells"]
+    assert set(cells) == {"product", "a0", "a1_LUT4_DI"}
+    pins, lut = cells["product"]["connections"], cells["a1_LUT4_DI"]
+    new, = lut["connections"].pop("Z")
+    assert pins["A0"] == [A[0][0]] and pins["A1"] == pins["A2"] == [new]
+    assert new not in {bit for name, cell in netlist()["cells"].items()
+                       for bits in cell["connections"].values() for bit in bits}
+    assert lut["connections"] == {"A": [A[1][0]], "B": [9], "C": ["0"], "D": ["0"]}
+    # its value by A and B, whatever C and D are
+    for row, value in enumerate(reversed(lut["parameters"]["INIT"])):
+        one, reset = row & 1, row >> 1 & 1
+        assert int(value) == (one and reset == (mux == "INV")), row
 
 
 def test_a_product_that_is_a_factor_has_one_register():

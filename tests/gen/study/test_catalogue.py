@@ -74,6 +74,19 @@ def test_an_element_has_its_share_of_the_scale(monkeypatch):
     assert other["figures"] == {"lut": 20, "um2": 8.0, "flow": "area"}
     assert tops == ["systolith_pe", "systolith_scale", "systolith_pe"]
     assert with_share({"lut": 1}, {"lut": 16, "ff": 17}, 16) == {"lut": 2, "ff": 2}
+    assert with_share({"lut": 1, "dsp": 0}, {"lut": 1, "dsp": 1}, 16) == {"lut": 2, "dsp": 1 / 16}
+    assert with_share({"lut": 1, "dsp": 1}, {"lut": 1, "dsp": 0}, 16) == {"lut": 2, "dsp": 1}
+
+
+def test_small_elements_stay_luts_beside_a_scale_in_a_dsp_block():
+    """Of scales with a mantissa alone; shifts need no block, and large products take their own."""
+    entries = [Entry("e2m1", weight) for weight in ("nvfp4", "mls", "mxfp4")]
+    found = {(item.entry.weight, item.dsp) for item in catalogue.measurements(entries, ["xc7"])}
+    assert found == {("nvfp4", False), ("nvfp4", True), ("mls", False), ("mls", True),
+                     ("mxfp4", False)}
+    assert Entry("e2m1", "nvfp4").structure("xc7", True) == "lut6"
+    assert Entry("int8", "mxint8").structure("xc7", True) == "dsp48"
+    assert Entry("e2m1", "e2m1").structure("xc7", True) == "dsp48"
 
 
 def test_scales_are_part_of_what_is_measured():

@@ -5,58 +5,23 @@ run of the core in RTL for each, all memory compared.
 """
 
 import argparse
-import copy
-from collections import Counter
+import sys
 
-from systolith.gen.chip.verilog import core_verilog
-from systolith.gen.compile.tokens import synchronize
-from systolith.sim.machine.iss import Simulator
-from systolith.sim.random.arch import random_arch
-from systolith.sim.random.programs import random_program
-from systolith.sim.rtl.core import Job, Run, simulate
-
-#: Runs of one simulation.
-_TOGETHER = 256
-
-
-def flipped(program, bit):
-    """The program with this bit of its instructions inverted."""
-    changed, image = copy.copy(program), bytearray(program.image)
-    image[program.code_offset + bit // 8] ^= 1 << bit % 8
-    changed.image = bytes(image)
-    return changed
+from systolith.gen.study.verify.flips import SILENT, flips
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--every", type=int, default=1, help="flip each Nth bit only")
     parser.add_argument("--seed", type=int, default=11, help="of the program")
+    parser.add_argument("--instructions", type=int, default=20, help="of the program, at least")
     arguments = parser.parse_args()
-    arch = random_arch(1)
-    program = random_program(arch, arguments.seed, synchronize, instructions=14)
-    memory = bytearray(program.image)
-    Simulator(arch, memory).run(program.instructions)
-    code = slice(program.code_offset,
-                 program.code_offset + arch.instruction_bytes * len(program.instructions))
-    bits = range(0, 8 * (code.stop - code.start), arguments.every)
-    found: Counter[str] = Counter()
-    for start in range(0, len(bits), _TOGETHER):
-        part = bits[start:start + _TOGETHER]
-        jobs = [Job(flipped(program, bit), [Run(reads=[(0, program.window_bytes)])],
-                    latency=2, watchdog=2000, limit=40_000) for bit in part]
-        for job, (run,) in zip(jobs, simulate(core_verilog(arch), jobs).runs, strict=True):
-            if run.status.error is not None:
-                found[f"error {run.status.error.value} {run.status.error.name}"] += 1
-            elif run.status.done:
-                wanted = bytearray(memory)
-                wanted[code] = job.program.image[code]
-                found["done, right" if run.outputs[0] == wanted else "done, WRONG"] += 1
-            else:
-                found["neither done nor an error"] += 1
-    for what, count in sorted(found.items()):
-        print(f"{count:6} {what}")
-    print(f"{sum(found.values())} bits of {len(program.instructions)} instructions flipped, "
-          f"{found['done, WRONG']} silently wrong")
+    found, count = flips(arguments.every, arguments.seed, arguments.instructions)
+    for what, number in sorted(found.items()):
+        print(f"{number:6} {what}")
+    print(f"{sum(found.values())} bits of {count} instructions flipped, {found[SILENT]} silently "
+          "wrong")
+    sys.exit(1 if found[SILENT] else 0)
 
 
 if __name__ == "__main__":

@@ -58,8 +58,9 @@ def _ended_by_signals():
 
 
 def _main(arguments):
-    options = make_parser().parse_args(arguments)
+    options = None
     try:
+        options = make_parser().parse_args(arguments)
         return options.run(options)
     except ChipError as error:
         model = getattr(options, "model", None)

@@ -40,7 +40,7 @@ from systolith.sim.rtl.verilate import SimulationError
 
 from .coverage import Covered
 from .judge import check_order, difference, wrong_cycles
-from .trouble import in_trouble, told, vain_reset, wrong_end
+from .trouble import in_trouble, kind_of, told, vain_reset, wrong_end
 
 __all__ = ["EXPECTED", "Case", "chip", "regress"]
 
@@ -69,7 +69,7 @@ EXPECTED = (
 @dataclass
 class Case:
     """One seed on one chip: what failed (empty: nothing), whether by a fault of the compiler's,
-    why its network was refused (empty: it was not), what it took."""
+    why its network was refused (empty: it was not), what it took, what went wrong on purpose."""
     chip: str
     seed: int
     failure: str = ""
@@ -77,6 +77,7 @@ class Case:
     clocks: int = 0
     seconds: float = 0.0
     fault: bool = False
+    trouble: str = ""
 
     @property
     def command(self) -> str:
@@ -243,6 +244,7 @@ def _prepare(arch, case):
     simulator.run(program.instructions, case.seed)
     found = [(job(program, []), simulator, "program")]
     trouble = in_trouble(job(program, []), random.Random(f"trouble {case.seed}"))
+    case.trouble = kind_of(trouble)
     found.append((trouble, simulator, f"program with {told(trouble)}"))
 
     graph, codes = random_graph(arch, case.seed)

@@ -14,7 +14,7 @@ from systolith.sim.rtl.core import RtlRun
 
 from .judge import difference
 
-__all__ = ["in_trouble", "told", "vain_reset", "wrong_end"]
+__all__ = ["in_trouble", "kind_of", "told", "vain_reset", "wrong_end"]
 
 #: Cycles without progress that end a run in trouble.
 _WATCHDOG = 2000
@@ -58,12 +58,18 @@ def told(job: rtl.Job) -> str:
     then = f", then a {job.again} reset"
     if job.fault is None:
         return f"an end after {job.limit} cycles{then}"
-    kind, first, last = job.fault
-    name = {rtl.READ_ERROR: "read errors", rtl.WRITE_ERROR: "write errors",
+    _, first, last = job.fault
+    return f"{kind_of(job)} at bytes {first} to {last}{then}"
+
+
+def kind_of(job: rtl.Job) -> str:
+    """In words, what kind of thing goes wrong in a job."""
+    if job.fault is None:
+        return "an end in mid-run"
+    return {rtl.READ_ERROR: "read errors", rtl.WRITE_ERROR: "write errors",
             rtl.READ_SILENT: "reads that are never answered",
             rtl.WRITE_SILENT: "writes that are never answered", rtl.LAST: "wrong RLAST",
-            rtl.TWICE: "beats that come twice", rtl.LOST: "beats that are lost"}[kind]
-    return f"{name} at bytes {first} to {last}{then}"
+            rtl.TWICE: "beats that come twice", rtl.LOST: "beats that are lost"}[job.fault[0]]
 
 
 def wrong_end(run: RtlRun, simulator: Simulator, job: rtl.Job) -> str:

@@ -1,0 +1,28 @@
+"""Hostile inputs: each is refused as it should be, and what is not is noticed."""
+
+import pytest
+from systolith.gen.study.verify import inputs
+from systolith.gen.study.verify.inputs import CASES, MEMORY, Outcome, tried
+
+
+@pytest.mark.parametrize("name", [
+    "local functions nested 60 deep, each called twice", "a chain of 100,000 nodes",
+    "TOML, arrays nested 20,000 deep", "regress --seed -1", "a pipe that nobody writes to",
+    "Verilog to /dev/full"])
+def test_hostile_inputs(name):
+    assert not tried(name).wrong
+
+
+def test_what_is_wrong_is_noticed(monkeypatch):
+    name = "/dev/zero as a network"
+    for outcome, text in (
+            (Outcome(1, "systolith: no\n", 1.0, 1 << 20), ""),
+            (Outcome(4, "systolith: no\n", 1.0, 1 << 20), "exit code 4"),
+            (Outcome(1, "systolith: no\nsystolith: why\n", 1.0, 1 << 20), "2 lines"),
+            (Outcome(1, "Traceback (most ...)\nsystolith: no\n", 1.0, 1 << 20), "Traceback"),
+            (Outcome(1, "systolith: no\n", 61.0, 1 << 20), "61 s"),
+            (Outcome(1, "systolith: no\n", 1.0, MEMORY + (1 << 20)), "2049 MiB")):
+        monkeypatch.setattr(inputs, "systolith", lambda *_, found=outcome: found)
+        wrong = tried(name).wrong
+        assert text in wrong and bool(wrong) == bool(text)
+    assert len(CASES) >= 18

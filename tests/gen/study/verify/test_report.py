@@ -1,0 +1,118 @@
+"""`systolith verify`: parts, figures that are kept, the page."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from systolith.gen.cli.main import main
+from systolith.gen.kit.errors import UserError
+from systolith.gen.study.verify import kept as keeping
+from systolith.gen.study.verify import parts as making
+from systolith.gen.study.verify import report as reporting
+from systolith.gen.study.verify.part import Figure, Part, repository
+from systolith.gen.study.verify.parts import PARTS, coverage_figures
+
+FIGURES = [Figure("things", "7"), Figure("faults | of <them>", "0", "0", True),
+           Figure("speed", "3", "5", False)]
+
+
+@pytest.fixture
+def one(monkeypatch, tmp_path):
+    """A part that takes no time, and where its figures are kept."""
+    part = Part("one", "One thing", ("systolith.gen.study.code",), lambda settings: FIGURES)
+    monkeypatch.setattr(reporting, "PARTS", {"one": part, "two": replace(part, name="two",
+                                                                         repository=True)})
+    monkeypatch.setattr(keeping, "SHIPPED", tmp_path / "none.json")
+    return tmp_path / "kept.json"
+
+
+def test_figures_are_kept_and_shown(one, tmp_path, capsys):
+    assert main(["verify", "--part", "one", "--kept", str(one)]) == 3     # a target is missed
+    assert "missed" in capsys.readouterr().out
+    page = tmp_path / "page.md"
+    assert main(["verify", "--report", "--kept", str(one), "-o", str(page)]) == 0
+    out = capsys.readouterr().out
+    assert "things" in out and "measured 20" in out and "not measured" in out
+    text = page.read_text()
+    assert "| faults \\| of &lt;them> | 0 | 0 | met |" in text and "## One thing" in text
+    assert f"wrote {page}" in out
+    known = json.loads(one.read_text())
+    assert set(known) == {"one"} and len(known["one"]["figures"]) == 3
+
+
+def test_other_sources_are_told(one, capsys):
+    main(["verify", "--part", "one", "--kept", str(one)])
+    known = json.loads(one.read_text())
+    part = reporting.PARTS["one"]
+    assert not keeping.stale(part, known) and not keeping.stale(reporting.PARTS["two"], known)
+    assert [item.name for item in reporting._chosen(["stale"], known)] == ["two"]
+    known["one"]["key"] = "0"
+    one.write_text(json.dumps(known))
+    assert keeping.stale(part, known)
+    assert [item.name for item in reporting._chosen(["stale"], known)] == ["one", "two"]
+    capsys.readouterr()
+    assert main(["verify", "--kept", str(one)]) == 0
+    assert "sources have changed since" in capsys.readouterr().out
+
+
+def test_quick_keeps_nothing(one):
+    assert main(["verify", "--part", "one", "--quick", "--kept", str(one)]) == 3
+    assert not one.exists()
+
+
+def test_a_part_that_needs_the_repository_says_so(one, monkeypatch, capsys):
+    monkeypatch.setattr(reporting, "repository", lambda: None)
+    assert main(["verify", "--part", "two", "--kept", str(one)]) == 0
+    assert "two: needs the repository" in capsys.readouterr().out
+
+
+def test_wrong_names_and_files(one, capsys):
+    assert main(["verify", "--part", "three", "--kept", str(one)]) == 1
+    assert "there is no such part" in capsys.readouterr().err
+    for text in ("{", "[]"):
+        one.write_text(text)
+        with pytest.raises(UserError, match="no file of kept figures"):
+            keeping.read(one)
+
+
+def test_the_list_of_parts(capsys):
+    assert main(["verify", "--list"]) == 0
+    out = capsys.readouterr().out
+    assert all(name in out for name in PARTS)
+
+
+def test_every_part_names_what_it_depends_on():
+    root = repository()
+    for part in PARTS.values():
+        assert len(keeping.key(part)) == 16
+        assert all(list(root.glob(pattern)) for pattern in part.files), part.name
+    assert keeping.key(PARTS["flips"]) != keeping.key(PARTS["runtime"])
+
+
+def test_coverage_as_figures():
+    figures = {"lines": (96, 100), "bits that have toggled": (7, 10)}
+    found = coverage_figures(figures, ["random-1"], 5, [
+        ["post", "a <= b", 2, ""], ["POST", "shift most", 1, "why"]], ["wrong"])
+    assert [item.good for item in found] == [None, False, None, False, False, False]
+    figures["lines"] = (97, 100)
+    assert coverage_figures(figures, [], 5, [], [])[1].good
+
+
+def test_quick_parts(monkeypatch):
+    """Parts that take seconds, with the fewest cases."""
+    settings = making.Settings(quick=True, show=lambda line: None)
+    for name in ("mutants", "runtime"):
+        found = PARTS[name].run(settings)
+        assert found and all(item.what and item.value for item in found)
+    with monkeypatch.context() as patched:
+        patched.setattr(making, "repository", lambda: None)
+        with pytest.raises(UserError, match="needs the repository"):
+            PARTS["mutants"].run(settings)
+
+
+def test_the_figures_that_come_with_systolith():
+    known = keeping.read(keeping.SHIPPED)
+    assert set(known) <= set(PARTS)
+    page = repository() / "docs" / "explanation" / "verification-figures.md"
+    for name, item in known.items():
+        assert item["figures"] and name in page.read_text()

@@ -62,13 +62,13 @@ def systolith(folder: Path, *words: object, stop: tuple[float, int] | None = Non
 
 def _network(*nodes, functions=(), constants=()) -> ModelProto:
     """Nodes that read x (of 4 numbers) quantized as `q`, and write `last`, which is quantized."""
-    scale, zero = numpy_helper.from_array(np.float32(1 / 16), "s"), numpy_helper.from_array(
-        np.int8(0), "z")
+    scale, zero = numpy_helper.from_array(np.array(1 / 16, np.float32), "s"), numpy_helper.from_array(
+        np.array(0, np.int8), "z")
     around = [helper.make_node("QuantizeLinear", ["x", "s", "z"], ["xq"]),
               helper.make_node("DequantizeLinear", ["xq", "s", "z"], ["q"]), *nodes,
               helper.make_node("QuantizeLinear", ["last", "s", "z"], ["yq"]),
               helper.make_node("DequantizeLinear", ["yq", "s", "z"], ["y"])]
-    shape = ["N", 4]
+    shape: list[str | int | None] = ["N", 4]
     graph = helper.make_graph(
         around, "net", [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)], [scale, zero, *constants])

@@ -62,8 +62,8 @@ def systolith(folder: Path, *words: object, stop: tuple[float, int] | None = Non
 
 def _network(*nodes, functions=(), constants=()) -> ModelProto:
     """Nodes that read x (of 4 numbers) quantized as `q`, and write `last`, which is quantized."""
-    scale, zero = numpy_helper.from_array(np.array(1 / 16, np.float32), "s"), numpy_helper.from_array(
-        np.array(0, np.int8), "z")
+    scale = numpy_helper.from_array(np.array(1 / 16, np.float32), "s")
+    zero = numpy_helper.from_array(np.array(0, np.int8), "z")
     around = [helper.make_node("QuantizeLinear", ["x", "s", "z"], ["xq"]),
               helper.make_node("DequantizeLinear", ["xq", "s", "z"], ["q"]), *nodes,
               helper.make_node("QuantizeLinear", ["last", "s", "z"], ["yq"]),
@@ -221,8 +221,9 @@ def _stopped(number: int, code: int) -> Case:
                               "-o", "out", stop=(wait, number))
             left = {item.name for item in folder.iterdir()} - before
             whole = {"out"} if found.code == 0 else set()
-            if found.code != 0 and "systolith" not in found.text and "site" in found.text:
-                continue                    # Python itself had not begun
+            if found.code != 0 and "gen/cli" not in found.text and "Traceback" in found.text:
+                last = last or found
+                continue                    # Python had not come to the first of these lines
             # Before Python minds signals, the signal itself ends it.
             if found.code not in (0, code, -number) or left - whole or "Traceback" in found.text:
                 return _judged(found, f"after {wait} s: exit code {found.code}, left {sorted(left)}"

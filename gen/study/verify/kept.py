@@ -11,7 +11,6 @@ from typing import Any
 
 from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.files import write_file
-from systolith.gen.kit.tables import text_table
 from systolith.gen.study.code import code_hash, key_of
 
 from .part import Figure, Part, repository
@@ -95,10 +94,9 @@ def text(parts: Sequence[Part], kept: Mapping[str, Any]) -> str:
     for part in parts:
         lines += [f"{part.name}: {part.title}", f"  {heading(part, kept)}"]
         if part.name in kept:
-            rows = [["figure", "value", "wanted", ""], *(
-                [item.what, item.value, item.wanted, _met(item)]
-                for item in figures(kept, part))]
-            lines += ["  " + line for line in text_table(rows, "llll").splitlines()]
+            lines += [f"  {item.what}: {item.value}" + (
+                f" (wanted: {item.wanted}; {_met(item)})" if item.wanted else "")
+                for item in figures(kept, part)]
         lines.append("")
     return "\n".join(lines)
 

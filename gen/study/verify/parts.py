@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -56,7 +57,21 @@ def _flips(settings: Settings) -> list[Figure]:
                    _count(sum(found.values()))),
             *(Figure(what, _count(number)) for what, number in sorted(found.items())
               if what != SILENT),
-            Figure("silently wrong", str(found[SILENT]), "0", not found[SILENT])]
+            Figure("silently wrong", str(found[SILENT]), "0", not found[SILENT]),
+            *_cost_of_checksum(settings)]
+
+
+def _cost_of_checksum(settings: Settings) -> list[Figure]:
+    """What the sum of fetched instructions takes, as a difference of two areas."""
+    from systolith.gen.chip.toml import load_chip
+    from systolith.gen.measure.module_area import module_area
+    name = "tiny-2x4-int4"
+    chip = load_chip(name)
+    with_it, without = (module_area(replace(chip, checksum=has)).total for has in (True, False))
+    of = f"of the checksum on an ECP5 (control.checksum), {name}"
+    return [Figure(f"LUT4 {of}", str(with_it.lut - without.lut)),
+            Figure(f"flip-flops {of}", str(with_it.ff - without.ff)),
+            Figure("cycles of the checksum (tests/hw/core/test_sequencer.py)", "0")]
 
 
 def _coverage(settings: Settings) -> list[Figure]:

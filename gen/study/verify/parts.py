@@ -201,7 +201,7 @@ def _runtime(settings: Settings) -> list[Figure]:
                           ("simple", "multiples of 0.01")):
         total = Verdict()
         for operator in operators:
-            for seed in range(1 if settings.quick else 10):
+            for seed in range(1 if settings.quick else 4):
                 for kind in (np.int8, np.uint8):
                     total.add(compared(operator, seed, scales, kind, images=4))
         settings.show(f"{words}: {total.codes} codes, {len(total.wrong)} wrong")

@@ -3,6 +3,7 @@ a run of the core in RTL for each, all memory compared."""
 
 import copy
 from collections import Counter
+from dataclasses import replace
 
 from systolith.gen.chip.verilog import core_verilog
 from systolith.gen.compile.tokens import synchronize
@@ -31,7 +32,7 @@ def flipped(program: Program, bit: int) -> Program:
 def flips(every: int = 1, seed: int = 11, instructions: int = 20) -> tuple[Counter[str], int]:
     """(how many flips ended in what, instructions of the program): each `every`th bit of a random
     program."""
-    arch = random_arch(1)
+    arch = replace(random_arch(1), checksum=True)
     program = random_program(arch, seed, synchronize, instructions=instructions)
     memory = bytearray(program.image)
     Simulator(arch, memory).run(program.instructions)

@@ -1,5 +1,5 @@
-"""No part of a core writes to a word or bit that a number of no bits selects: Amaranth drops such an
-assignment in the Verilog that it writes, and executes it in its own simulator."""
+"""No part of a core writes to a word or bit that a number of no bits selects: Amaranth drops such
+an assignment in the Verilog that it writes, and executes it in its own simulator."""
 
 import json
 from pathlib import Path

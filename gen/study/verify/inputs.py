@@ -212,7 +212,7 @@ def _link(folder: Path) -> Outcome:
 
 
 def _stopped(number: int, code: int) -> Case:
-    """A build that gets a signal at several moments leaves nothing behind."""
+    """A build that gets a signal, at several moments, leaves nothing."""
     def case(folder: Path) -> Outcome:
         _saved(folder, dense())
         before, last = {item.name for item in folder.iterdir()}, None

@@ -12,7 +12,10 @@ from systolith.hw.element.floats import FloatArithmetic
 from systolith.hw.element.significand import Factor
 from systolith.hw.formats import Float, Int, PowerSum, parse
 from systolith.hw.spec.structures import Structure
+from systolith.sim.rtl import elements
 from systolith.sim.rtl.elements import Bench, every_pair, mismatches, observe, random_vectors
+
+from ..simulated import play
 
 #: Unequal widths, lowest binades and radices; tables, rows and gates; integers and sums.
 PAIRS = [("e2m1", "e2m1"), ("e3m2", "e2m3"), ("e4m3", "e3m0"), ("e3m4flush", "e3m1dl"),
@@ -97,3 +100,13 @@ def test_what_is_no_number_with_a_significand_is_refused():
         FloatArithmetic(PowerSum(parse("e3m0"), 2), parse("e8m0fnu"), 1, 1)
     with pytest.raises(ValueError, match=r"stages of e3m2 x e3m2 \(lut4\) must be from 1 to 4"):
         rules_of("e3m2", "e3m2", stages=5)
+
+
+@pytest.mark.parametrize("activation, weight, structure", [
+    ("e4m3", "e4m3", "lut6"), ("e3m4", "e3m3", "lut4"), ("int6", "e3m0", "lut6"),
+    ("int5", "e2m1", "lut4"), ("e3m2", "e3m2", "gates")])
+def test_some_operands_in_a_simulator_that_compiles_nothing(
+        activation, weight, structure, monkeypatch):
+    monkeypatch.setattr(elements, "play", play)
+    bench = Bench(rules_of(activation, weight, structure=structure, stages=1))
+    assert_exact([bench], [random_vectors(bench, np.random.default_rng(1), 150)])

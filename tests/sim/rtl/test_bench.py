@@ -81,7 +81,7 @@ def test_a_simulation_that_fails_says_its_last_words(simulation):
         sys.exit(5)
     """
     with (pytest.raises(SimulationError, match=r"(?s)exit code 5.*memory\.sv:7: it has failed"),
-          simulation(code) as transport):
+          simulation(code, timeout=30) as transport):
         transport.read_register(0)
 
 

@@ -123,3 +123,14 @@ def test_what_the_chip_cannot_is_left_to_the_host(attributes):
 def test_weights_as_whole_numbers_and_their_unit():
     whole, unit = _whole(np.array([[Fraction(1, 2), Fraction(1, 3)], [Fraction(0), Fraction(3)]]))
     assert whole.tolist() == [[3, 2], [0, 18]] and unit == Fraction(1, 6)
+
+
+def test_more_places_than_are_computed_together():
+    """17 x 16 places of different weights: first the rows, then the columns, rounded in between."""
+    model, images, expected = resize((2, 3, 5), (), [17, 16], mode="linear")
+    graph = load(model)
+    assert 17 + 16 <= len(graph.layers) <= 17 + 16 + 2
+    found = graph.decode_outputs(graph.run(graph.encode_inputs(images)))
+    step = float(graph.tensors[graph.outputs[0]].scale)
+    assert np.abs(found - expected).max() <= 1.01 * step
+    assert (np.abs(found - expected) > 0.01 * step).mean() <= 0.15

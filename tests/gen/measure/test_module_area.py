@@ -11,6 +11,7 @@ from systolith.gen.measure import area, module_area
 from systolith.gen.measure.netlist import lone_modules
 from systolith.hw.core.blocks import emit
 from systolith.hw.element.element import ProcessingElement, arithmetic_of
+from systolith.hw.spec.arch import Arch
 
 DESIGN = """attribute \\generator "Amaranth"
 module \\inner
@@ -113,3 +114,15 @@ def test_an_element_alone_is_what_it_is_in_the_whole(monkeypatch, tmp_path):
     block = ProcessingElement(arithmetic_of(arch), shadow=False, from_above=arch.depthwise)
     whole = area.measure(emit(block, "systolith_pe"), "systolith_pe")
     assert area.count(cells) == area.count(whole.pe)
+
+
+def test_every_module_counts_as_often_as_it_is_there(monkeypatch):
+    """With one LUT in each module, elements are as many LUTs as there are elements."""
+    def mapped(module, *arguments):
+        inside = Counter({kind: len(re.findall(rf"cell \\{kind} ", module.text))
+                          for kind in module.inside})
+        return inside + Counter(LUT4=1), []
+    monkeypatch.setattr(module_area, "_mapped", mapped)
+    found = module_area.module_area(Arch(rows=2, columns=3))
+    assert found.pe_count == 6 and found.pe == {"LUT4": 1}
+    assert found.parts["processing elements"]["LUT4"] == 6 and found.parts["core top"]["LUT4"] == 1

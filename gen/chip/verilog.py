@@ -82,8 +82,9 @@ def design_verilog(top: Any, name: str, arch: Arch) -> str:
     arch : Arch
         For the header.
     """
-    with _no_lists_of_zeros(), without_collection(), ThreadPoolExecutor(2) as pool:
-        # Yosys writes blocks while Amaranth works on what is around them.
+    with _no_lists_of_zeros(), without_collection(), ThreadPoolExecutor(1) as pool:
+        # Yosys writes blocks while Amaranth works on what is around them; one at a time, since the
+        # first of all on a machine compiles it for its processor.
         comments: dict[str, str] = {}
         blocks = []
         for module, block in top.blocks.items():
@@ -93,7 +94,8 @@ def design_verilog(top: Any, name: str, arch: Arch) -> str:
         fragment = Fragment.get(top, None)
         comments = dict(_comments(fragment, name)) | comments
         text = rtlil_of(fragment, name, _ports(top))
-        modules = [written(text), *(block.result() for block in blocks)]
+        made = [block.result() for block in blocks]
+        modules = [written(text), *made]
     text = "\n".join(_ZEROS.sub("", _BANNER.sub("", module)).strip("\n") + "\n"
                      for module in modules)
     text = _MODULE.sub(lambda found: comments.get(found[1], "") + found[0], text)

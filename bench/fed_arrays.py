@@ -62,7 +62,8 @@ def _digits(size, bus):
 
 def _binary(bus):
     return Arch(rows=16, columns=16, lanes=64, activation="bipolar1", weight="bipolar1",
-                bit_planes=True, tap_rows=True, post_lanes=16, activation_depth=4096,
+                bit_planes=True, plane_rows=True, tap_rows=True, post_lanes=16,
+                activation_depth=4096,
                 weight_depth=4096, accumulator_depth=2048, parameter_depth=256, bus_bits=bus)
 
 

@@ -178,6 +178,7 @@ class Interpreter:
 
     def array_pass(self, i, ky, kx, block, rows, images, times, factors):
         arch, words = self.arch, []
+        seen = []               # of each pixel, whether it counts
         vector, lanes = arch.vector, arch.lanes
         scale = 1
         if i.signs:
@@ -200,7 +201,9 @@ class Interpreter:
                             codes = [i.pad_code] * arch.vector
                         else:
                             words.append([0] * vector)
+                            seen.append(False)
                             continue
+                        seen.append(True)
                         words.append(self.parts(codes, arch.activation) if i.signs else
                                      [images[code] for code in codes])
         if i.side in (1, 2):
@@ -213,9 +216,12 @@ class Interpreter:
             if arch.activation.binary and height:
                 words = [(word[:height * arch.lanes] + [-1] * arch.vector)[:arch.vector]
                          for word in words]
+            if i.planes:
+                rows = [[value << max(0, 7 - n) for value in row] for n, row in enumerate(rows)]
+            more = arch.lanes * (247 + arch.rows) % 256 * i.planes
             for pixel, word in enumerate(words):
                 self.add(i, i.accumulator + pixel, times, [
-                    scale * factors[column] * sum(
+                    more * seen[pixel] + scale * factors[column] * sum(
                         word[channel] * rows[channel // lanes][column * lanes + channel % lanes]
                         for channel in range(vector)) for column in range(arch.columns)])
             return

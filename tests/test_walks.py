@@ -44,6 +44,11 @@ WALKS = {
         "hw/spec/legality.py",                  # ARRAY.side
         "hw/core/array.py", "hw/core/compute.py",               # the rows' delays
         "gen/compile/side_by_side.py"},         # which layers use it
+    "plane_rows": OPTION - {"gen/measure/module_terms.py"} | {
+        "gen/measure/estimate.py",              # refused, as it was not measured
+        "hw/spec/legality.py",                  # ARRAY.planes
+        "hw/core/array.py", "hw/core/compute.py",               # what doubles, and its flag
+        "gen/compile/planes.py"},               # which layers use it
     "tap_rows": OPTION - {"gen/measure/module_terms.py"} | {
         "gen/measure/estimate.py",              # refused, as it was not measured
         "hw/spec/legality.py"},                 # ARRAY.side; all else asks for `Arch.banks`

@@ -13,9 +13,9 @@ from systolith.hw.spec.isa import INSTRUCTION_BYTES, Destination, Opcode, Unit
 from systolith.hw.spec.loops import (
     chunk_count,
     filled,
+    fillings,
     item_count,
     moved_bytes,
-    passes,
     pixels,
     results,
     steps,
@@ -48,7 +48,7 @@ def _cycles(i, arch):
     if i.opcode == Opcode.ARRAY:
         shortest = shortest_pass(arch, filled(i, arch))
         cycles = steps(i, arch) if i.starts else max(pixels(i), shortest)
-        return passes(i) * cycles
+        return fillings(i) * cycles
     if i.opcode == Opcode.POST:
         cycles = results(i) * i.pool_x * i.pool_y * chunk_count(i, arch)
         if i.destination == Destination.STORE:

@@ -54,6 +54,8 @@ class Layer:
         bit for each plane. 1: the input is no bit planes.
     idle : int
         Lanes of each plane that no channel fills.
+    weighed : bool
+        The array's first eight rows hold a bit plane of its input each.
     input_bytes : int or None
         Of a word of the input where it lies in external memory; None: of a whole word.
     whole_rows : bool
@@ -89,6 +91,7 @@ class Layer:
     part: int = 0
     copies: int = 0
     halves: bool = False
+    weighed: bool = False
 
     @property
     def beside(self) -> int:

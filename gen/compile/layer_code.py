@@ -247,7 +247,8 @@ class LayerCode:
         padding = padded and pad_code is not None
         fields = dict(
             weight_base=weight_base, base=base, accumulator=sums, accumulate=accumulate,
-            double=double, signs=self.layer.signs, narrow=self.layer.narrow,
+            double=double, planes=self.layer.weighed, signs=self.layer.signs,
+            narrow=self.layer.narrow,
             kernel_y=rows, kernel_x=columns, blocks=blocks,
             y_start=y_start * width, y_last=(bottom - top - 1) * width,
             x_start=x_start, x_last=right - left - 1, replicate=conv.geometry.replicate and padded,

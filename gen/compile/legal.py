@@ -37,9 +37,10 @@ def accumulator_need(layer: Layer, input_format: Format) -> int:
 def _need_of_planes(layer, bits):
     """`accumulator_need` of a layer that reads `bits` bit planes. Idle lanes cancel in pairs."""
     conv = layer.conv
-    lanes = conv.inputs // layer.planes - layer.idle + layer.idle % 2
-    products = layer.y.kernel * layer.x.kernel * lanes * conv.pool.summed
-    return max(products * ((1 << bits) - 1), int(abs(conv.bias).max())).bit_length() + 1
+    lanes = conv.inputs // (bits if layer.weighed else layer.planes) - layer.idle + layer.idle % 2
+    each = lanes * ((1 << bits) - 1) + layer.weighed * layer.arch.plane_excess
+    most = layer.y.kernel * layer.x.kernel * each * conv.pool.summed
+    return max(most, int(abs(conv.bias).max())).bit_length() + 1
 
 
 def _check_formats(layer, tensors, outside=False):

@@ -77,6 +77,10 @@ def in_planes(conv: Conv, tensors: Tensors, arch: Arch) -> bool:
     return arch.activation.binary and form is not None and form.uniform
 
 
+def _input_bits(conv, tensors):
+    return tensors[conv.input].format.width
+
+
 def _no_operands(conv, tensors, arch, value):
     return (f"combines its results with {conv.operand.tensor!r}, and the chip has no operand "
             "memory; set buffers.operands (words like those of buffers.activations)")
@@ -210,6 +214,9 @@ SAVINGS = (
     Need("depthwise", _is_depthwise, "depthwise convolutions"),
     Need("packed_signs", _reads_signs, "binary layers between layers of integers"),
     Need("side_taps", _has_side_taps, "kernels over few channels"),
+    Need("plane_rows", lambda conv, tensors, arch: in_planes(conv, tensors, arch) and (
+        _input_bits(conv, tensors) == 8 and conv.inputs <= arch.lanes),
+         "inputs of 8 bits, whose planes fit a row each"),
     Need("tap_rows", _has_own_rows, "kernels over channels of half of the rows or fewer"),
     Need("load_windows", _has_windows, "kernels over images of few channels"),
     Need("packed_halves", _reads_halves, "layers of activations and weights of half the bits"),

@@ -4,7 +4,8 @@ With b the bits of an input's code (the first one inverted) as +1 and -1, an int
 2 * x = -1 + sum of 2**i * b[i] (see `systolith.sim.model.bit_planes`). So the array computes the
 sums of one plane after the other, most significant first, and the accumulators double between
 them; what remains, constants for each output channel, goes into the bias. The host lays the
-planes out as blocks of channels, one after the other.
+planes out as blocks of channels, one after the other. On chips with `array.plane_rows` the planes
+of up to `lanes` channels lie in the first eight rows, and partial sums double from row to row.
 """
 
 from collections.abc import Mapping
@@ -61,6 +62,13 @@ def _check(layer, tensors, alone):
     check_outside(layer, tensors)
 
 
+def _weighed(layer, count, channels):
+    """Whether the array's first eight rows can hold a plane each of a layer's input."""
+    arch, geometry = layer.arch, layer.conv.geometry
+    return (arch.plane_rows and count == 8 and channels <= arch.lanes
+            and (geometry.replicate or not geometry.padded))
+
+
 def lay_out_planes(layer: Layer, tensors: Mapping[str, Tensor], alone: bool) -> tuple[Layer, Taps]:
     """(the layer that reads bit planes, how the host writes them) for a layer that reads integers
     on a binary chip.
@@ -82,8 +90,9 @@ def lay_out_planes(layer: Layer, tensors: Mapping[str, Tensor], alone: bool) -> 
     if recipe is None:
         recipe = Taps(taps=(1, 1), dilation=(1, 1), step=(1, 1), pads=(0, 0), fill=0,
                       replicate=False, planes=None, shape=tuple(conv.input_shape))
-    lanes = layer.blocks * vector
     geometry = conv.geometry
+    weighed = _weighed(layer, count, channels)
+    lanes = layer.arch.lanes if weighed else layer.blocks * vector
     if (lanes - channels) % 2 and geometry.padded and not (
             geometry.replicate or geometry.pad_code == 1 << count - 1):
         raise UserError(
@@ -92,12 +101,16 @@ def lay_out_planes(layer: Layer, tensors: Mapping[str, Tensor], alone: bool) -> 
     taps = layer.y.kernel * layer.x.kernel
     # Lanes without channel hold -1, and weights that alternate: pairs of them cancel.
     added = conv.weights.sums + taps * ((lanes - channels) % 2) * ((1 << count) - 1)
+    if weighed:
+        added = added + taps * layer.arch.plane_excess
     bias = 2 * conv.bias - conv.pool.summed * added
     pad_code = None if geometry.pad_code is None else int(geometry.pad_code) ^ 1 << count - 1
-    recipe = replace(recipe, planes=count, shape=(count * lanes, *sizes))
+    recipe = replace(recipe, planes=count, shape=(count * lanes, *sizes),
+                     plane_lanes=lanes if weighed else None)
     conv = replace(conv, weights=conv.weights.in_planes(count, lanes - channels), bias=bias,
                    geometry=replace(geometry, pad_code=pad_code), input_shape=recipe.shape)
-    layer = Layer(layer.index, conv, layer.arch, planes=count, idle=lanes - channels)
+    layer = Layer(layer.index, conv, layer.arch, planes=1 if weighed else count,
+                  idle=lanes - channels, weighed=weighed)
     need, there = accumulator_need(layer, form), layer.arch.accumulator_bits
     if need > there:
         raise UserError(

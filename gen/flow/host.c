@@ -259,6 +259,7 @@ static void pack(const struct input *in, const float *values, uint8_t *section, 
         }
     int channels = in->row_bytes ? 0 : in->taps_y * in->taps_x * in->channels;
     int blocks = (channels + VECTOR - 1) / VECTOR, planes = in->planes ? in->planes : 1;
+    int lanes = in->plane_lanes ? in->plane_lanes : blocks * VECTOR;    /* of a plane */
     for (int channel = 0; channel < channels; ++channel) {
         int ky = channel / in->channels / in->taps_x, kx = channel / in->channels % in->taps_x;
         for (int y = 0; y < in->map_height; ++y)
@@ -274,7 +275,7 @@ static void pack(const struct input *in, const float *values, uint8_t *section, 
                     code = codes[((size_t)(channel % in->channels) * in->height + sy) * in->width
                                  + sx];
                 for (int plane = 0; plane < planes; ++plane) {
-                    int place = plane * blocks * VECTOR + channel;
+                    int place = plane * lanes + channel;
                     uint32_t bit = in->planes ? (code ^ 1u << (planes - 1)) >> (planes - 1 - plane)
                                                 & 1 : code;
                     size_t word = ((size_t)(place / VECTOR) * rows + up + y) * in->map_width + x;

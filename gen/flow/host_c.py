@@ -183,9 +183,11 @@ def _input(build: Build, number: int, item: Input, starts: dict[str, int]) -> tu
         (ny, nx), (dy, dx), (sy, sx), (py, px) = taps.taps, taps.dilation, taps.step, taps.pads
         _, map_height, map_width = taps.shape
         recipe = (ny, nx, dy, dx, sy, sx, py, px, taps.fill, int(taps.replicate),
-                  taps.planes or 0, taps.windows.row_bytes if taps.windows else 0)
+                  taps.planes or 0, taps.plane_lanes or 0,
+                  taps.windows.row_bytes if taps.windows else 0)
     else:
-        map_height, map_width, recipe = height, width, (1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0)
+        map_height, map_width, recipe = height, width, (1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0,
+                                                                    0, 0)
     fields = [_quoted(encoder.name), starts[encoder.name], channels, height, width,
               map_height, map_width, *recipe, item.word_bytes, item.offset, item.stride,
               f"quantizers_{number}", f"kinds_{number}" if len(made) > 1 else 0,
@@ -248,7 +250,7 @@ struct input {
     int start, channels, height, width, map_height, map_width;
     int taps_y, taps_x, dilation_y, dilation_x, step_y, step_x, pad_y, pad_x;
     uint32_t fill;
-    int replicate, planes, row_bytes;
+    int replicate, planes, plane_lanes, row_bytes;
     size_t word_bytes, offset, stride;
     const struct quantizer *quantizers;
     const uint8_t *kinds;

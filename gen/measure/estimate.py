@@ -153,6 +153,8 @@ def estimate(arch: Arch, target: str = "ecp5", *, dsp: bool | str = True) -> Est
         why = "array.tap_rows"
     elif not arch.checksum:
         why = "control.checksum = false"
+    elif arch.plane_rows:
+        why = "array.plane_rows"
     elif arch.stages is not None:
         why = "array.stages other than \"auto\""
     elif not knows(fit, arch):

@@ -24,6 +24,9 @@ from .blocks import place
 
 __all__ = ["SystolicArray"]
 
+#: Rows that can hold a bit plane each.
+_PLANES = 8
+
 
 def _delayed(m, value, cycles, name):
     """`value`, `cycles` later, through registers without reset."""
@@ -69,6 +72,8 @@ class SystolicArray(wiring.Component):
     side : In(2)
         N > 0: the rows are 2**N parts, and part n sees the word of n cycles before. Only with
         arch.side_taps.
+    planes : In(1)
+        The first eight rows weigh 128, 64, ... 1 for this word. Only with arch.plane_rows.
     sums : Out(ArrayLayout(signed(arch.scaled_bits), columns))
         Exact sums, times the scales of blocks, in units of 2**arch.sum_exponent, column c delayed
         by `column_delay` cycles.
@@ -86,6 +91,8 @@ class SystolicArray(wiring.Component):
             ("from_above", arch.depthwise), ("signs", arch.parts)) if there}
         if arch.side_taps:
             flags["side"] = In(2)
+        if arch.plane_rows:
+            flags["planes"] = In(1)
         super().__init__({
             "activations": In(arch.activation_bits),
             "swap": In(arch.fill),
@@ -123,7 +130,15 @@ class SystolicArray(wiring.Component):
                 m.d.sync += held.eq(self.signs)
             filling, signs = Mux(self.swap, self.signs, held), self.signs
             codes = [Cat(word, filling) for word in codes]
-            heads = self._heads(m) if arch.packed_signs else []
+            if arch.packed_signs:
+                heads = self._heads(m, self.signs, arithmetic.head(arch.rows),
+                                    arithmetic.head(arch.rows, True))
+        doubles: list[Value] = []
+        if arch.plane_rows:
+            # What elements count too much is doubled with the sums, seven times.
+            heads = self._heads(m, self.planes, arithmetic.head(arch.rows),
+                                -(arch.weighed_terms // 256))
+            doubles = self._doubles(m)
         decoded = [bus for first in range(0, arch.columns, width) for bus in
                    arithmetic.decode_weights(m, codes[first:first + width])]
         for column, bus in enumerate(decoded):
@@ -146,6 +161,10 @@ class SystolicArray(wiring.Component):
                 decoded = self._beside(m, decoded, row)
             edge = _delayed(m, Cat(decoded, self.swap[row]), ARRAY_EDGE + row, f"row{row}_skew")
             right = {"a": edge[:arithmetic.activation_bits], "swap": edge[-1]}
+            if doubles and 0 < row < _PLANES:
+                psums = [self._doubled(m, psum, doubles[row + column_delay(arch, column)],
+                                       f"weighed_{row}_{column}")
+                         for column, psum in enumerate(psums)]
             for first in range(0, arch.columns, width):
                 at = f"{row}_{first}"
                 mine = slice(first, first + width)
@@ -199,16 +218,31 @@ class SystolicArray(wiring.Component):
             scale, "systolith_scale", swap=self._swap, code=code, sum=number, o=product)
         return product
 
-    def _heads(self, m):
+    def _heads(self, m, flag, numbers, others):
         """For each column the partial sum that enters its first row, with the word that it is
-        for."""
+        for: one of two, by a flag of the word."""
         arch, arithmetic = self.arch, self.pe.arithmetic
-        numbers, counts = (Const(arithmetic.head(arch.rows, signs), signed(arithmetic.psum_bits))
-                           for signs in (False, True))
-        signs = _delayed(m, self.signs, ARRAY_EDGE + arithmetic.stages, "head_signs")
+        numbers, others = (Const(value, signed(arithmetic.psum_bits))
+                           for value in (numbers, others))
+        flag = _delayed(m, flag, ARRAY_EDGE + arithmetic.stages, "head_signs")
         heads = []
         for column in range(arch.columns):
             if column and column_delay(arch, column) > column_delay(arch, column - 1):
-                signs = _delayed(m, signs, 1, f"head_signs_column{column}")
-            heads.append(Mux(signs, counts, numbers))
+                flag = _delayed(m, flag, 1, f"head_signs_column{column}")
+            heads.append(Mux(flag, others, numbers))
         return heads
+
+    def _doubles(self, m):
+        """Whether the partial sum that enters row r of column c is doubled, at the index r plus
+        the column's delay."""
+        arch = self.arch
+        value = _delayed(m, self.planes, ARRAY_EDGE + self.pe.arithmetic.stages, "weighed")
+        found = [value]
+        for number in range(_PLANES - 1 + column_delay(arch, arch.columns - 1)):
+            found.append(_delayed(m, found[-1], 1, f"weighed_later_{number}"))
+        return found
+
+    def _doubled(self, m, psum, doubles, name):
+        found = Signal(len(psum), name=name)
+        m.d.comb += found.eq(Mux(doubles, psum << 1, psum))
+        return found

@@ -167,7 +167,8 @@ class Compute(ExecutionUnit):
             m.d.sync += held.eq(pixels.begin | (held & ~flow.gone))
         flow.fields = {name: keep(m, self.arch, pixels.begin, instruction[name], name)
                        for name in ("accumulate", "double", "signs",
-                                    *(["side"] if self.arch.side_taps else []))}
+                                    *(["side"] if self.arch.side_taps else []),
+                                    *(["planes"] if self.arch.plane_rows else []))}
         flow.above, flow.early, flow.late = (
             keep(m, self.arch, pixels.begin, value, name)
             for name, value in (("above", above), ("early", early), ("late", late)))
@@ -296,6 +297,8 @@ class Compute(ExecutionUnit):
             m.d.comb += array.from_above.eq(later(pixels.step & flow.above, enters, "above"))
         if arch.parts:
             m.d.comb += array.signs.eq(later(flow.fields["signs"], enters, "signs"))
+        if arch.plane_rows:
+            m.d.comb += array.planes.eq(later(flow.fields["planes"], enters, "planes"))
         if arch.side_taps:
             m.d.comb += array.side.eq(later(flow.fields["side"], enters, "side"))
 

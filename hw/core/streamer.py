@@ -219,7 +219,7 @@ class PixelStreamer(wiring.Component):
     def _elaborate_banks(self, m, late, coordinates, address):
         """Each bank's address and window test: those of the pixel, moved by as many steps of the
         kernel as its rows have. `address` is that of the pixel, two cycles after its decision."""
-        arch, steps = self.arch, 4
+        arch = self.arch
         first = Signal(range(arch.activation_depth), name="address_now", reset_less=True)
         m.d.sync += first.eq(address)
 
@@ -232,8 +232,9 @@ class PixelStreamer(wiring.Component):
         outside: dict[str, list[Value]] = {}
         for axis in "xy":
             stride = late[f"stride_k{axis}"]
-            multiples = [after(stride * number, f"{axis}_times_{number}")
-                         for number in range(1, steps)]
+            # (a product would be a DSP block)
+            multiples = [after(value, f"{axis}_times_{number}") for number, value in enumerate(
+                (stride, stride << 1, (stride << 1) + stride), 1)]
             moved[axis] = [Const(0, 1), *multiples]
             then = after(coordinates[axis], f"{axis}_then")
             last = after(after(late[f"{axis}_last"], f"{axis}_last_then"), f"{axis}_last_late")

@@ -47,7 +47,7 @@ def arithmetic_of(arch: Arch) -> Arithmetic:
     """The `Arithmetic` of a chip's processing elements."""
     signs = {name: True for name, there in (("signs", arch.packed_signs),
                                             ("halves", arch.packed_halves)) if there}
-    return arithmetic(arch.activation, arch.weight, arch.lanes, arch.vector,
+    return arithmetic(arch.activation, arch.weight, arch.lanes, arch.pass_terms,
                       structure=arch.pe_structure, stages=arch.stages, columns=arch.shared_columns,
                       **signs)
 

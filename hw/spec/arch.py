@@ -94,6 +94,11 @@ class Arch:
     bit_planes: bool = field(default=False, metadata=key("array.bit_planes", Switch(),
         "Whether accumulators can double their values, so that a binary chip (bipolar1) computes "
         "a first layer of integer inputs bit plane by bit plane."))
+    plane_rows: bool = field(default=False, metadata=key("array.plane_rows", Switch(),
+        "Whether partial sums can double on their way down the first eight rows, so that each of "
+        "these holds a bit plane of an 8-bit input, and a first layer of up to array.lanes taps "
+        "and channels takes one pass instead of eight. For chips with bit_planes, 8 or more rows "
+        "and an even number of lanes."))
     packed_signs: bool = field(default=False, metadata=key("array.packed_signs", Switch(),
         "Whether processing elements also multiply signs (+1 and -1), as many as a code has bits: "
         "binary layers between layers of integers take an eighth of the passes on int8. For "
@@ -383,20 +388,38 @@ class Arch:
         return self.activation.exponent + self.weight.exponent - (scale.man if scale else 0)
 
     @cached_property
+    def weighed_terms(self) -> int:
+        """Products of a pass whose first eight rows weigh 128 to 1, each counted as often as it
+        weighs; 0 where they cannot."""
+        return self.lanes * (255 + self.rows - 8) if self.plane_rows else 0
+
+    @cached_property
+    def plane_excess(self) -> int:
+        """What such a pass adds too much to a sum: what enters the first row is an integer, whose
+        128-fold is what elements count too much, but for this."""
+        return self.weighed_terms % 256
+
+    @cached_property
+    def pass_terms(self) -> int:
+        """Products that the sum of a pass must hold, or more."""
+        weighed = self.weighed_terms
+        return max(self.vector, weighed + 256 if weighed else 0)
+
+    @cached_property
     def psum_bits(self) -> int:
-        """Bits of a partial sum inside the array: rows * lanes products."""
-        return self.sum_bits(self.vector)
+        """Bits of a partial sum inside the array: rows * lanes products, or weighed ones."""
+        return self.sum_bits(self.pass_terms)
 
     @cached_property
     def scaled_bits(self) -> int:
         """Bits of a pass's sum that comes out of the array, multiplied by its block's scale."""
-        return self.sum_bits(self.vector * self.largest_factor)
+        return self.sum_bits(self.pass_terms * self.largest_factor)
 
     @cached_property
     def accumulator_bits(self) -> int:
         if self.accumulator is not None:
             return self.accumulator
-        return self.sum_bits(max(self.largest_k, self.vector) * self.largest_factor)
+        return self.sum_bits(max(self.largest_k, self.pass_terms) * self.largest_factor)
 
     @cached_property
     def first_bits(self) -> int:

@@ -58,6 +58,9 @@ class Taps(Record):
     shape : (channels, height, width)
         Of the map, planes included.
     windows : Windows or None
+    plane_lanes : int or None
+        The planes lie beside each other, each in so many lanes; None: in blocks of channels of
+        their own.
     """
     taps: Pair
     dilation: Pair
@@ -68,13 +71,17 @@ class Taps(Record):
     planes: int | None
     shape: Shape
     windows: Windows | None = field(default=None, metadata=OPTIONAL)
+    plane_lanes: int | None = field(default=None, metadata=OPTIONAL)
 
     def channels(self, image: int) -> int:
         """Lanes of the map, or of each of its planes, that hold something where the image has so
-        many channels."""
+        many channels; of all planes where these lie beside each other."""
         if self.windows is not None:
             return self.shape[0]
-        return self.taps[0] * self.taps[1] * image
+        lanes = self.taps[0] * self.taps[1] * image
+        if self.planes and self.plane_lanes:
+            return (self.planes - 1) * self.plane_lanes + lanes
+        return lanes
 
 
 @dataclass(frozen=True)

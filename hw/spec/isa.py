@@ -169,7 +169,7 @@ OPCODES = {
         Field("base", 20, "activation word of the pixel y = x = 0 in the first block"),
         Field("accumulator", 16, "accumulator word of the first pixel; pixels follow one by one"),
         _count("kernel_y", 7, "passes: outermost loop"),
-        _count("kernel_x", 8, "passes: middle loop"),
+        _count("kernel_x", 7, "passes: middle loop"),
         _count("blocks", 12, "passes: innermost loop, over blocks of input channels"),
         _count("out_y", 12, "pixels: outermost loop"),
         _count("out_x", 12, "pixels: second loop"),
@@ -205,6 +205,10 @@ OPCODES = {
                               "0...y_last and x to 0...x_last; 0: padding as pad_valid says"),
         Field("double", 1, "1: the first pass doubles the accumulators before it adds; chips with "
                            "bit planes only"),
+        Field("planes", 1, "1: partial sums double before each of the rows 1 to 7 of the array, so "
+                           "that the first eight rows weigh 128, 64, ... 1, and the others 1; the "
+                           "sums of pixels that are not left out are more by what 256 leaves of "
+                           "lanes * (247 + rows); chips with plane rows only"),
         Field("signs", 1, "1: each bit of an activation or weight code is a factor of its own, +1 "
                           "where it is 1, else -1; on chips with halves, each half of a code is, "
                           "the lower one of an activation goes with the upper one of a weight, and "

@@ -65,6 +65,7 @@ OPTIONS = (
            "activations come from the top only on chips with depthwise"),
     Option(Opcode.ARRAY, "double", 1, 1, "bit_planes",
            "accumulators can be doubled only on chips with bit planes"),
+    Option(Opcode.ARRAY, "planes", 1, 1, "plane_rows", "no rows of the chip hold bit planes"),
     Option(Opcode.ARRAY, "signs", 1, 1, *_SIGNS),
     Option(Opcode.ARRAY, "narrow", 1, 3, "weight_widths", "the chip has no narrow weights"),
     Option(Opcode.ARRAY, "side", 1, 2, *_SIDE),
@@ -270,6 +271,12 @@ def _pixels_side_by_side_are_numbers(i: Instruction, arch: Arch) -> str | None:
     return None
 
 
+def _planes_are_of_one_pixel(i: Instruction, arch: Arch) -> str | None:
+    if i.planes and i.side:
+        return "rows of bit planes see the same pixel: no side"
+    return None
+
+
 def _taps_have_rows(i: Instruction, arch: Arch) -> str | None:
     if i.side != 3:
         return None
@@ -348,7 +355,7 @@ RULES: dict[Opcode, tuple[Callable[[Instruction, Arch], str | None], ...]] = {
     Opcode.LOAD: (_address_is_aligned, _rows_are_aligned, _windows_fill_their_run),
     Opcode.ARRAY: (_positions_fit_counters, _doubled_sums_are_kept, _results_start_at_pixels,
                    _no_early_token_from_above, _signs_come_from_the_left,
-                   _pixels_side_by_side_are_numbers, _taps_have_rows),
+                   _pixels_side_by_side_are_numbers, _taps_have_rows, _planes_are_of_one_pixel),
     Opcode.POST: (_groups_are_there, _raw_results_are_plain, _signs_go_to_activations,
                   _signs_and_operands_share_a_slot, _copies_are_there, _limits_are_in_order,
                   _zero_point_is_near_the_limits, _first_limits_are_in_order,

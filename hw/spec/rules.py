@@ -149,6 +149,13 @@ def _bit_planes_are_binary(arch: Arch) -> Fault:
     return None
 
 
+def _planes_have_rows(arch: Arch) -> Fault:
+    if arch.plane_rows and (not arch.bit_planes or arch.rows < 8 or arch.lanes % 2):
+        return "plane_rows", ("needs bit_planes, 8 or more rows and an even number of lanes, not "
+                              f"{arch.rows} rows and {arch.lanes} lanes; set it to false")
+    return None
+
+
 def _signs_fill_codes(arch: Arch) -> Fault:
     if not arch.packed_signs:
         return None
@@ -294,6 +301,7 @@ RULES: tuple[Callable[[Arch], Fault], ...] = (
     _leaky_channels_need_numbers, _offsets_follow_slopes, _tables_need_numbers,
     _tables_hold_all_codes,
     _columns_are_shared_evenly, _blocks_are_whole_passes, _bit_planes_are_binary,
+    _planes_have_rows,
     _signs_fill_codes, _halves_fill_codes, _narrow_weights_are_integers,
     _depthwise_arrays_are_square, _depthwise_needs_a_zero, _side_taps_need_even_parts,
     _tap_rows_have_whole_groups,

@@ -101,7 +101,9 @@ def _laid_out(codes, taps, arch):
     if taps is None:
         return codes
     codes = unroll(codes, taps)
-    return bit_planes(codes, taps.planes, arch.vector) if taps.planes else codes
+    if not taps.planes:
+        return codes
+    return bit_planes(codes, taps.planes, taps.plane_lanes or arch.vector)
 
 
 def pack_inputs(program: Program, codes: ArrayLike | Mapping[str, ArrayLike]) -> bytes:

@@ -248,12 +248,16 @@ class Simulator:
             idle = np.arange(codes.shape[1]) % arch.lanes % 2 * arch.weight.binary
             weights = images_in(arch.weight, np.concatenate(
                 [codes, np.tile(idle, (rows - len(codes), 1))]), arch.packed_halves)
+            if i.planes:                        # the first rows weigh more
+                weights = weights << np.clip(7 - np.arange(rows), 0, 7)[:, None]
             if i.starts:
                 sums = self._from_above(number, i, images, weights)
             else:
                 weights = weights.reshape(rows, columns, -1).swapaxes(0, 1)
                 sums = convolve(images[:, :, None, None],
                                 weights.reshape(columns, -1)[:, :, None, None])[:, :, 0, 0]
+            if i.planes:
+                sums = sums + arch.plane_excess * (inside | bool(padded))[:, None]
             if i.signs and arch.packed_halves:
                 sums = sums << arch.activation.width // 2
             total = total + sums.astype(wide) * factor

@@ -23,8 +23,8 @@ _WEIGHTS = {"int": ("e3m0", "e2m1", "e2m0x2", "e3m2flush"), "float": ("int4", "e
 
 def random_arch(seed: int, family: str | None = None) -> Arch:
     """A small chip; `family`: "int", "float" or "bipolar", drawn where None."""
-    draw, others, packed, blocks = (random.Random(f"{what} {seed}")
-                                    for what in ("chip", "others", "signs", "blocks"))
+    draw, others, packed, blocks, planes = (
+        random.Random(f"{what} {seed}") for what in ("chip", "others", "signs", "blocks", "planes"))
     while True:
         kind = family or draw.choice(("int", "float", "bipolar"))
         lanes = draw.choice((1, 1, 1, 2, 3, 4))
@@ -49,6 +49,8 @@ def random_arch(seed: int, family: str | None = None) -> Arch:
             activation = weight = f"int{packed.choice((3, 4, 5, 8))}"
             lanes, rows = 1, int(activation[3:])
             columns = rows
+        if kind == "bipolar" and planes.random() < 0.25:    # the shape for planes in rows
+            rows, lanes = planes.randint(8, 9), 2 * planes.randint(1, 20)
         facts: dict[str, Any] = dict(
             name=f"random-{seed}", rows=rows, columns=columns, lanes=lanes, activation=activation,
             weight=weight, largest_k=draw.choice((rows * lanes, 100, 777, 4608)),

@@ -360,6 +360,12 @@ class _Writer:
                    and self.sides.randrange(3))
         if rows_apart and fields["blocks"] == 1:
             side, signs = 3, False
+        fields["planes"] = int(executes(arch, Opcode.ARRAY, "planes") and not side
+                               and self.own_rows.random() < 0.4)
+        if fields["planes"]:
+            products = passes * arch.pass_terms + (self.sums[sums] * accumulate << double)
+            if arch.accumulator is None and products.max() > max(arch.largest_k, arch.pass_terms):
+                return False
         fields |= dict(
             weight_base=weights[0] + draw.randint(0, weights[1] - passes * words_a_pass),
             height=rows_used, narrow=narrow,

@@ -5,7 +5,15 @@ from dataclasses import asdict
 from typing import Any
 
 from systolith.hw.spec.isa import INSTRUCTION_BYTES, Destination, Opcode
-from systolith.hw.spec.loops import moved_bytes, pass_words, passes, pixels, results, window_columns
+from systolith.hw.spec.loops import (
+    fillings,
+    moved_bytes,
+    pass_words,
+    passes,
+    pixels,
+    results,
+    window_columns,
+)
 from systolith.hw.spec.memories import MEMORIES, Space
 from systolith.hw.spec.program import Program
 from systolith.sim.model.effort import efforts, total
@@ -38,9 +46,9 @@ def counts_of(graph: Graph, program: Program) -> dict[str, Any]:
         elif code.opcode == Opcode.STORE:
             stored += moved_bytes(code, arch)
         elif code.opcode == Opcode.ARRAY:
-            turns = passes(code)
+            turns = fillings(code)
             reads["activation"] += turns * pixels(code) * arch.activation_bits
-            reads["weight"] += turns * pass_words(code, arch) * arch.weight_bits
+            reads["weight"] += passes(code) * pass_words(code, arch) * arch.weight_bits
             # the first pass writes, every other one adds to what is there
             reads["accumulator"] += (turns - 1) * results(code) * sums
             writes["accumulator"] += turns * results(code) * sums

@@ -167,3 +167,59 @@ def test_columns_without_channel_need_no_wider_accumulators():
     graph, codes = network(np.random.default_rng(2), 8, (3, 4, 4), (1, 1), outputs=1)
     assert arch.accumulator_bits < (60 * 255).bit_length() + 1
     compute(graph, codes, arch)
+
+
+ROWS = Arch(rows=9, columns=4, lanes=10, activation="bipolar1", weight="bipolar1", bit_planes=True,
+            plane_rows=True, post_lanes=2, largest_k=1 << 16, activation_depth=512, weight_depth=90)
+
+
+@pytest.mark.parametrize("shape, kernel, how, together", [
+    ((9, 5, 6), (1, 1), {}, True), ((10, 5, 6), (1, 1), {}, True), ((11, 5, 6), (1, 1), {}, False),
+    ((1, 6, 6), (3, 3), dict(pads=(1, 1, 1, 1)), True),         # the host writes padding
+    ((2, 6, 6), (2, 2), dict(stride=(2, 2), pool=Pool((3, 1))), True),
+    ((3, 6, 5), (3, 1), dict(pool=Pool((2, 2), sum=True)), True),
+    ((1, 5, 6), (3, 3), dict(pads=(1, 1, 1, 1), replicate=True), True),
+    ((8, 6, 6), (3, 3), dict(pads=(1, 1, 1, 1)), False)])
+def test_planes_in_rows_are_one_pass(shape, kernel, how, together):
+    """Of up to as many channels and taps as a row has lanes."""
+    graph, codes = network(np.random.default_rng(3), 8, shape, kernel, **how)
+    program = compute(graph, codes, ROWS)
+    arrays = [i for i in program.instructions if i.opcode == Opcode.ARRAY and i.layer == 0]
+    assert {bool(i.planes) for i in arrays} == {together}
+    assert any(i.double for i in arrays) != together
+    plain = compute(graph, codes, replace(ROWS, plane_rows=False))
+    if together:
+        assert cycles(program).cycles < cycles(plain).cycles
+
+
+@pytest.mark.parametrize("bits", [4, 9])
+def test_planes_of_other_numbers_are_passes(bits):
+    graph, codes = network(np.random.default_rng(3), bits, (4, 5, 6), (1, 1))
+    program = compute(graph, codes, ROWS)
+    assert not any(i.planes for i in program.instructions if i.opcode == Opcode.ARRAY)
+
+
+@pytest.mark.parametrize("change", [
+    dict(rows=8, weight_depth=80), dict(rows=17, weight_depth=170), dict(prefetch=False),
+    dict(shared_columns=2, stages=1), dict(accumulator=20), dict(structure="lut6"),
+    dict(tap_rows=True, lanes=12)])
+def test_planes_in_rows_of_other_chips(change):
+    arch = replace(ROWS, **change)
+    graph, codes = network(np.random.default_rng(5), 8, (9, 5, 6), (1, 1))
+    compute(graph, codes, arch)
+
+
+def test_planes_in_rows_on_the_core():
+    jobs, right = [], []
+    for seed, (shape, kernel, how) in enumerate([
+            ((9, 5, 6), (1, 1), {}), ((1, 6, 6), (3, 3), dict(pads=(1, 1, 1, 1))),
+            ((5, 5, 6), (2, 1), dict(pool=Pool((2, 2))))]):
+        graph, codes = network(np.random.default_rng(seed), 8, shape, kernel, **how)
+        program = compile_graph(graph, ROWS)
+        assert any(i.planes for i in program.instructions if i.opcode == Opcode.ARRAY)
+        jobs.append(core_job(program, codes[0], latency=5))
+        right.append((program, cycles(program, 5).cycles, graph.run(codes)["out"][0]))
+    for (program, taken, wanted), runs in zip(
+            right, core.simulate(core_verilog(ROWS), jobs).runs, strict=True):
+        assert (unpack_outputs(program, bytes(runs[0].outputs[0]))["out"] == wanted).all()
+        assert runs[0].cycles == taken

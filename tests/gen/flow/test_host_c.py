@@ -77,6 +77,8 @@ NETWORKS = {
     "pixels moved": (CASES / "focus_slices.onnx", "sim-16x16-int8", (), 1),
     "two cores": (CASES / "focus_slices.onnx", "sim-16x16-int8", ("cores=2",), 2),
     "bit planes": (CASES / "w1a2_two_layers.onnx", "tiny-2x4-bnn", ("array.bit_planes=true",), 1),
+    "planes in rows": (CASES / "w1a2_two_layers.onnx", "tiny-2x4-bnn", (
+        "array.bit_planes=true", "array.plane_rows=true", "array.rows=8"), 1),
     "channels of their own": (classifier, "sim-16x16-int8", (), 1),
 }
 

@@ -33,6 +33,13 @@ ARCHS = {
                        depthwise=True, structure="dsp", **MEMORIES),
     "planes": Arch(rows=2, columns=2, lanes=4, activation="bipolar1", weight="bipolar1",
                    bit_planes=True, **MEMORIES),
+    "plane rows": Arch(rows=9, columns=3, lanes=6, activation="bipolar1", weight="bipolar1",
+                       bit_planes=True, plane_rows=True, structure="lut6",
+                       **MEMORIES | {"weight_depth": 64}),
+    "plane rows, shared": Arch(rows=8, columns=4, lanes=8, activation="bipolar1",
+                               weight="bipolar1", bit_planes=True, plane_rows=True, tap_rows=True,
+                               shared_columns=2, stages=1, prefetch=False,
+                               **MEMORIES | {"weight_depth": 64}),
     "halves": Arch(rows=4, columns=2, activation="int8", weight="int8", packed_halves=True,
                    structure="lut6", **MEMORIES),
     "halves, dsp": Arch(rows=2, columns=2, activation="int4", weight="int4", packed_halves=True,
@@ -85,6 +92,7 @@ def random_array(draw, arch, **fixed):
             "pad_valid": draw.randrange(2), "replicate": draw.randrange(2),
             "signs": arch.parts and draw.randrange(2),
             "narrow": (arch.weight_widths and draw.randint(0, len(arch.weight_widths))) or 0,
+            "planes": arch.plane_rows and draw.randrange(2),
             "side": (arch.side_taps and draw.randrange(3)) or (
                 arch.tap_rows and draw.choice((0, 3))),
             "pad_code": int(draw.choice(arch.activation.finite_codes()))} | fixed

@@ -23,11 +23,13 @@ def test_a_change_of_a_field_changes_the_identity_where_programs_depend_on_it():
     assert identity(ARCH) == identity(Arch(rows=4, columns=4)) < 1 << 64
     for field in fields(Arch):
         if field.name not in ("bit_planes", "packed_signs", "packed_halves", "slope_offsets",
-                              "tap_rows"):
+                              "tap_rows", "plane_rows"):
             other = replace(ARCH, **{field.name: OTHER[field.name]})
             assert (identity(other) == identity(ARCH)) == (field.name in WITHOUT_EFFECT), field.name
     binary = replace(ARCH, activation="bipolar1", weight="bipolar1")
     assert identity(binary) != identity(replace(binary, bit_planes=True))
+    planes = replace(binary, bit_planes=True, rows=8, lanes=2)
+    assert identity(planes) != identity(replace(planes, plane_rows=True))
     lanes = replace(ARCH, lanes=4)
     assert identity(lanes) != identity(replace(lanes, tap_rows=True))
     leaky = replace(ARCH, leaky=True)
@@ -38,4 +40,4 @@ def test_a_change_of_a_field_changes_the_identity_where_programs_depend_on_it():
 
 
 def test_identities_are_those_of_stored_programs():
-    assert f"{identity(ARCH):016x}" == "bbdc5214cae506b4"
+    assert f"{identity(ARCH):016x}" == "b18f0f7a7d59e5c4"

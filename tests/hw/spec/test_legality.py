@@ -18,6 +18,8 @@ FLOATS = Arch(**PLAIN, activation="e4m3fn", weight="e4m3fn", operand_depth=64, t
 BINARY = Arch(**PLAIN, activation="bipolar1", weight="bipolar1", bit_planes=True)
 SIGNS = Arch(**PLAIN | {"rows": 8, "columns": 8}, packed_signs=True, depthwise=True)
 SIDE = Arch(**PLAIN, side_taps=True)
+PLANES = Arch(**PLAIN | {"rows": 8}, lanes=8, activation="bipolar1", weight="bipolar1",
+              bit_planes=True, plane_rows=True, tap_rows=True)
 ROWS = Arch(**PLAIN, lanes=4, tap_rows=True)
 WINDOWS = Arch(**PLAIN, load_windows=True)
 #: A word of four bytes in a beat.
@@ -60,7 +62,7 @@ def test_fields_hold_their_range_and_nothing_beyond(opcode, field):
 def test_options_are_for_chips_that_have_the_part(option):
     field = next(item for item in OPCODES[option.opcode] if item.name == option.field)
     with_part = {"bit_planes": BINARY, "parts": SIGNS, "side_taps": SIDE,
-                 "tap_rows": ROWS,
+                 "tap_rows": ROWS, "plane_rows": PLANES,
                  "load_windows": WINDOWS,
                  "weight_widths": replace(NARROW, weight_widths=(4, 3, 2))}.get(option.part, BENT)
     without = LARGE if option.part == "slope_offsets" else SMALL
@@ -83,7 +85,7 @@ def test_a_plain_chip_refuses_what_needs_a_part():
     parts = {"LOAD.memory": {3, 4}, "ARRAY.starts": {*range(1, 16)}, "ARRAY.double": {1},
              "ARRAY.signs": {1}, "POST.signs": {1}, "POST.destination": {2, 3},
              "POST.operand": {1, 2, 3}, "POST.table": {1}, "ARRAY.narrow": {1, 2, 3},
-             "ARRAY.side": {1, 2, 3}, "LOAD.step_even": {*range(1, 128)},
+             "ARRAY.side": {1, 2, 3}, "ARRAY.planes": {1}, "LOAD.step_even": {*range(1, 128)},
              "LOAD.step_odd": {*range(1, 128)}}
     found = {f"{opcode.name}.{field.name}": values for opcode, fields in OPCODES.items()
              for field in fields if field.width < 8 and (values := {
@@ -171,6 +173,9 @@ BROKEN = {
         ROWS, Opcode.ARRAY,
         {"side": 3, "pad_valid": 1, "height": 1, "kernel_y": 2, "kernel_x": 3},
         {"side": 3, "pad_valid": 1, "height": 1, "kernel_y": 2, "kernel_x": 2}),
+    "_planes_are_of_one_pixel": (
+        PLANES, Opcode.ARRAY, {"side": 3, "pad_valid": 1, "height": 1, "planes": 1},
+        {"side": 3, "pad_valid": 1, "height": 1}),
     "_copies_are_there": (ROWS, Opcode.POST, {"slot": 3 << 2}, {"slot": (2 << 2) + 1}),
     "_groups_are_there": (WIDE, Opcode.POST, {"group": 3}, {"group": 4 + 2}),
     "_signs_go_to_activations": (SIGNS, Opcode.POST, {"signs": 1, "destination": 1}, {"signs": 1}),

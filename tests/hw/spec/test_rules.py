@@ -24,6 +24,8 @@ BROKEN = {
                                    {"columns": 6, "shared_columns": 3}),
     "_blocks_are_whole_passes": ({"weight": "mxfp4", "rows": 3}, {"weight": "mxfp4", "rows": 4}),
     "_bit_planes_are_binary": ({"bit_planes": True}, BINARY | {"bit_planes": True}),
+    "_planes_have_rows": (BINARY | {"rows": 8, "lanes": 3, "bit_planes": True, "plane_rows": True},
+                          BINARY | {"rows": 8, "lanes": 2, "bit_planes": True, "plane_rows": True}),
     "_signs_fill_codes": ({"rows": 8, "columns": 4, "packed_signs": True},
                           {"rows": 8, "columns": 8, "packed_signs": True}),
     "_halves_fill_codes": ({"packed_halves": True, "activation": "int6", "weight": "int6"},

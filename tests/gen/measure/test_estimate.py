@@ -141,3 +141,10 @@ def test_it_says_what_it_is_worth():
 def test_beats_of_the_longest_word(rows, columns, bits, slots):
     """Of activations of all rows, weights of all columns, and 40 bytes of parameters."""
     assert _facts(Arch(rows=rows, columns=columns, bus_bits=bits))["slots"] == slots
+
+
+def test_only_windows_of_loads_cost_what_they_are_made_of():
+    for there in (False, True):
+        _, terms = terms_of(Arch(**(CHIP.to_dict() | {"load_windows": there})))["load"]
+        of_windows = {name: cost for name, cost in terms.items() if name.startswith("window ")}
+        assert len(of_windows) == 4 and all((cost > 0) == there for cost in of_windows.values())

@@ -17,6 +17,7 @@ from systolith.gen.study.catalogue import (
     with_share,
 )
 from systolith.hw.formats import parse
+from systolith.hw.spec.structures import structure_of
 
 
 def fake(measurement):
@@ -188,3 +189,12 @@ def test_what_the_command_refuses(arguments, message, capsys, tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     assert main(["area", *arguments]) == 1
     assert message in capsys.readouterr().err
+
+
+def test_small_products_beside_scales_of_blocks_stay_luts():
+    luts, dsp = (structure_of("xc7", there) for there in (False, True))
+    assert luts != dsp
+    assert Entry("e2m1", "nvfp4").structure("xc7", True) == luts
+    assert Entry("e2m1", "e2m1").structure("xc7", True) == dsp
+    assert Entry("int8", "mxint8").structure("xc7", True) == dsp
+    assert Entry("int8", "mxint8").structure("xc7", False) == luts

@@ -12,6 +12,9 @@ from systolith.hw.spec.structures import Structure
 from systolith.hw.spec.timing import array_latency, column_delay
 from systolith.sim.rtl.players import play
 
+from .. import simulated
+from .placed import place_copies
+
 SHAPES = [(1, 1), (1, 6), (7, 1), (3, 5), (8, 8)]
 FLOATS = ["e2m1", "e3m2", "e2m3", "e4m3", "e5m2", "e3m4fn", "e4m3fnuz", "e3m0", "e1m2"]
 PASSES = 12
@@ -151,3 +154,78 @@ def test_the_array_says_when_sums_leave(names):
         rules = arithmetic_of(arch)
         assert array_latency(arch, rules.stages) == 12 + rules.stages
         assert parse(names[0]) == rules.activation
+
+
+def of_fillings(arch, random, length=60):
+    """Inputs as of `stimulus`, with a pixel in every cycle and new weights in every tenth or so;
+    where weights are in blocks, the scale of each column is the last word of a filling. Returns
+    (inputs, activation codes, the weights of each cycle's pixel, its scales [N, columns])."""
+    codes = random.choice(arch.activation.finite_codes(), (length, arch.vector))
+    weights = random.choice(arch.weight.finite_codes(),
+                            (length, arch.rows, arch.columns, arch.lanes))
+    scales = random.integers(0, len(arch.weight.block_scale.factors) if arch.weight.block_scale
+                             else 1, (length, arch.columns))
+    swap, words = np.zeros(length, object), np.zeros(length + arch.fill, object)
+    current, time = np.zeros(length, int), 0
+    while time < length:
+        swap[time], current[time:] = (1 << arch.fill) - 1, time
+        for row in range(arch.rows):
+            words[time + row] = joined(weights[time, row].ravel(), arch.weight.width)
+        if arch.fill > arch.rows:
+            words[time + arch.rows] = joined(scales[time], arch.lanes * arch.weight.width)
+        time += arch.fill + int(random.integers(3))
+    return ({"activations": [joined(word, arch.activation.width) for word in codes],
+             "swap": swap, "weights": words}, codes, weights[current], scales[current])
+
+
+def sums_of(array, inputs):
+    """The sums [N, columns] that follow from each cycle's word, in Amaranth's simulator."""
+    arch, length = array.arch, len(inputs["swap"])
+    bits, whole = arch.scaled_bits, length + array.latency + arch.columns
+    given = {name: [*values, *[0] * (whole - len(values))] for name, values in inputs.items()}
+    found = simulated.play([array], [given])[0]["sums"].astype(object)
+    columns = [found[array.latency + column_delay(arch, column) - 1:][:length]
+               >> column * bits & ((1 << bits) - 1) for column in range(arch.columns)]
+    sign = 1 << bits - 1
+    return np.stack([(column ^ sign) - sign for column in columns], axis=1)
+
+
+@pytest.mark.parametrize("rows", [4, 8])
+def test_parts_of_the_rows_see_earlier_words(rows, monkeypatch):
+    place_copies(monkeypatch)
+    arch = arch_of((rows, 2), "int4", "int3", side_taps=True, stages=1)
+    random = np.random.default_rng(rows)
+    inputs, codes, weights, _ = of_fillings(arch, random)
+    side = random.integers(0, 3, len(codes))
+    found = sums_of(SystolicArray(arch=arch), inputs | {"side": side})
+    for n in range(3, len(codes)):
+        parts = (np.arange(rows) << side[n]) // rows
+        seen = codes[n - parts, np.arange(rows)]
+        assert (found[n] == expected(arch, seen[None], weights[n][None])[0]).all(), (n, side[n])
+
+
+@pytest.mark.parametrize("weight, columns, shared", [("nvfp4", 3, 1), ("mxfp4", 4, 2)])
+def test_sums_are_multiplied_by_the_scales_of_their_blocks(weight, columns, shared, monkeypatch):
+    """With the first pixel that meets new weights, in each column."""
+    place_copies(monkeypatch)
+    arch = arch_of((4, columns), "int4", weight, lanes=2, stages=1,
+                   shared_columns=shared)
+    inputs, codes, weights, scales = of_fillings(arch, np.random.default_rng(1))
+    found = sums_of(SystolicArray(arch=arch), inputs)
+    right = expected(arch, codes, weights) * arch.weight.block_scale.factors[scales]
+    assert (found == right).all() and len(np.unique(found)) > 50
+
+
+def test_the_first_rows_weigh_as_the_bits_of_a_byte(monkeypatch):
+    place_copies(monkeypatch)
+    arch = arch_of((9, 3), "bipolar1", "bipolar1", lanes=4, bit_planes=True, plane_rows=True,
+                   stages=1)
+    random = np.random.default_rng(2)
+    inputs, codes, weights, _ = of_fillings(arch, random)
+    planes = random.integers(0, 2, len(codes))
+    found = sums_of(SystolicArray(arch=arch), inputs | {"planes": planes})
+    factors = np.array([128 >> row for row in range(8)] + [1])
+    rows = arch.activation.product_image(arch.weight, codes.reshape(-1, 9, 1, 4), weights).astype(
+        object).sum(axis=3)             # [N, rows, columns]
+    weighed = (rows * factors[:, None]).sum(axis=1) + arch.plane_excess
+    assert (found == np.where(planes[:, None] == 1, weighed, rows.sum(axis=1))).all()

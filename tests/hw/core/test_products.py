@@ -13,7 +13,7 @@ from systolith.hw.spec.timing import booth_digits, product_latency
 @pytest.mark.parametrize("multiplier", ["dsp", "luts"])
 @pytest.mark.parametrize("one, other, addend", [
     (29, 27, 36), (29, 17, 27), (27, 29, 27), (9, 27, None), (20, 28, 27), (10, 27, 27),
-    (3, 2, None), (20, 19, 10), (34, 18, 20), (52, 22, 30)])
+    (3, 2, None), (3, 2, 5), (20, 19, 10), (34, 18, 20), (52, 22, 30)])
 def test_products_with_an_addend_are_exact(one, other, addend, multiplier):
     """Corners of both factors and of the addend, and others; a new one every cycle."""
     luts = multiplier == "luts"

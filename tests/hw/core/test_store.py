@@ -254,3 +254,31 @@ def test_an_answer_to_another_master_is_no_bus_error():
         bench = Bench(Arch(rows=8, columns=8), bytearray(4096), bad=bad, identifier=1)
         bench.run([Instruction(Opcode.STORE, layer=9, fields={"address": 128, "items": 1})], [7])
         assert bench.reports == [(ErrorCode.PROTOCOL, 3, 9, 128)]
+
+
+@pytest.mark.parametrize("held", ["awready", "wready"])
+def test_the_unit_is_not_quiet_while_anything_of_it_is_on_the_bus(held):
+    """Not even where a memory answers before it has taken address and data: a reset would take
+    back what is on the bus."""
+    bench = Bench(Arch(rows=8, columns=8), bytearray(4096))
+    store, axi, seen = bench.store, bench.store.axi, []
+
+    async def run(ctx):
+        for name in {"awready", "wready"} - {held}:
+            ctx.set(getattr(axi, name), 1)
+        ctx.set(store.available, 15)
+        await put(ctx, store.i, layout_value(Instruction(Opcode.STORE), bench.arch))
+        await put(ctx, store.items, 7)
+        await ctx.tick().repeat(8)
+        ctx.set(axi.bvalid, 1)
+        await ctx.tick().until(axi.bready)
+        ctx.set(axi.bvalid, 0)
+        for n in range(12):
+            if n == 8:
+                ctx.set(getattr(axi, held), 1)
+            valid = held.replace("ready", "valid")
+            *_, quiet, waits = await ctx.tick().sample(store.quiet, getattr(axi, valid))
+            seen.append((quiet, waits))
+    bench.simulator.add_testbench(run)
+    bench.simulator.run()
+    assert seen[:8] == [(0, 1)] * 8 and seen[-1] == (1, 0)

@@ -12,7 +12,7 @@ from systolith.hw.formats import Int
 from systolith.hw.spec.arch import Arch
 
 from ....networks import run_program
-from ....onnx_exact import integer_network, qdq, weights
+from ....onnx_exact import check, integer_network, qdq, weights
 from ....onnx_networks import Network, evaluate, quantized, run_onnx
 from .test_pairs import convolution, onnx_codes
 
@@ -250,3 +250,13 @@ def test_what_is_no_function_of_codes(function, message):
     x = net.node("Conv", x, weights(net, 2, 5, 1, 1))
     with pytest.raises(UserError, match=message):
         load(net.model(qdq(net, x, 0.5, 0), shapes=[(2, 4, 4)]))
+
+
+def test_a_sum_of_clipped_numbers_is_one_table():
+    net, x = integer_network(np.random.default_rng(2), (3, 5, 6))
+    x = qdq(net, net.node("Conv", x, weights(net, 6, 3, 1, 1)), ONE / 8, 3)
+    y = net.node("Add", net.node("Clip", x, -2 * ONE, 6 * ONE),
+                 net.node("Clip", x, -5 * ONE, 3 * ONE))
+    y = net.node("Conv", qdq(net, y, ONE / 8, -4), weights(net, 4, 6, 1, 1))
+    graph, (program,) = check(net, qdq(net, y, ONE / 4, 2), chips=[CHIP])
+    assert [layer.table is not None for layer in graph.layers] == [True, False]

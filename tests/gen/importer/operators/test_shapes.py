@@ -27,3 +27,12 @@ def test_a_map_goes_on_as_one_pixel():
     x = net.node("Reshape", x, np.array([0, -1]))
     y = net.node("MatMul", x, weights(net, 120, 7))
     check(net, qdq(net, y, 4.31, 3))
+
+
+def test_rows_that_become_one_again():
+    """The batch goes on where the last dimension has what is left: 1."""
+    net, x = network()
+    x = net.node("Reshape", x, np.array([2, 60]))
+    y = net.node("Reshape", x, np.array([1, 120, -1]))
+    graph = load(net.model(y, shapes=[(120, 1)]))
+    assert graph.decoders[0].shape == (120, 1)

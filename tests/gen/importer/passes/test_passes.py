@@ -13,6 +13,7 @@ from systolith.gen.importer.passes.tables import _takes, fuse_tables, to_host
 from systolith.gen.importer.passes.tidy import flatten_inputs, name_layers, trimmed
 from systolith.sim.model.pool import Pool
 
+from ....onnx_exact import bias, check, integer_network, qdq, spread, weights
 from ....onnx_networks import Network
 
 
@@ -129,3 +130,20 @@ def test_a_lookup_that_pools_goes_to_the_only_layer_that_writes_its_codes(
     maker = SimpleNamespace(limits=wide, table=None, operand=None, pool=own)
     lookup = SimpleNamespace(requantization=wide, pool=after, table=[0, 1])
     assert _takes(maker, lookup, makers) == takes
+
+
+@pytest.mark.parametrize("rows", [4, 8])
+def test_a_layer_that_only_copies_of_its_channels_read_is_split(rows):
+    """A depthwise layer writes each part of its channels where the part is joined with others."""
+    net, x = integer_network(np.random.default_rng(5), (6, rows, 5))
+    y = qdq(net, net.node("Conv", x, weights(net, 6, 1, 1, 1), bias(net, 6), group=6), 3, -7)
+    parts = net.node("Split", y, np.array([4, 2]), axis=1, outputs=2), f"{net.nodes[-1].name}_out1"
+    results = []
+    for part, count in zip(parts, (7, 5), strict=True):
+        other = qdq(net, net.node("Conv", x, weights(net, 3, 6, 1, 1)), 3, -7)
+        joined = qdq(net, net.node("Concat", other, part, axis=1), 3, -7)
+        results.append(spread(net, net.node("Conv", joined, weights(net, 4, count, 1, 1))))
+    graph, _ = check(net, *results)
+    assert len(graph.layers) == 6
+    assert [layer.channels.tolist() for layer in graph.layers if layer.channels is not None] == [
+        [0, 1, 2, 3], [4, 5]]

@@ -18,6 +18,7 @@ from systolith.gen.study.reproduce import (
     study,
     table,
 )
+from systolith.gen.study.reproduce import areas
 from systolith.gen.study.reproduce.squeezenet import squeezenet_graph
 
 from ....onnx_networks import Network
@@ -118,3 +119,16 @@ def test_the_command(capsys, tmp_path, monkeypatch):
     monkeypatch.setitem(study.STUDIES, "settle", short)
     assert main(["reproduce", "settle"]) == 3
     assert "| short |" in capsys.readouterr().out
+
+
+def test_ways_in_which_elements_of_blocks_are_compared(monkeypatch):
+    """DSP blocks multiply by scales alone, where those have a mantissa."""
+    asked = []
+    monkeypatch.setattr(areas, "_share", lambda *way: asked.append(way) or 0.1)
+    assert all(item.good for item in areas.block_elements())
+    assert {way[2:] for way in asked} == {
+        ("asic", False, 16), ("xc7", False, 16), ("xc7", True, 16), ("xc7", False, 32)}
+    assert {way[1] for way in asked if way[3]} == {"nvfp4", "mls"}
+    assert {way[1] for way in asked if way[4] == 32} == {"mxint8", "mxfp8", "mxfp6", "mxfp4"}
+    monkeypatch.setattr(areas, "_share", lambda *_: 0.101)
+    assert not any(item.good for item in areas.block_elements())

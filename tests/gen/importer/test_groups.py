@@ -136,3 +136,18 @@ def test_what_is_refused(settings, message):
     with pytest.raises(UserError, match=message):
         load(net.model(convolution(net, net.quant("x", 2.0 ** -4), 4, 4, **settings),
                        shapes=[(4, 9, 8)]))
+
+
+@pytest.mark.parametrize("bias, codes", [(254, (126, 127)), (255, (127, 127)),
+                                         (-255, (-128, -128)), (-254, (-128, -127))])
+def test_a_channel_of_which_one_sum_gives_another_code(bias, codes):
+    """The smallest sum, or the largest one, is on the other side of a limit."""
+    net = Network(np.random.default_rng(0), (1, 16, 16))
+    x = qdq(net, "x", 1, 0)
+    weight = net.node("DequantizeLinear", np.int8([[[[1]]]]), np.float32(1), np.int8(0))
+    moved = net.node("DequantizeLinear", np.int32([bias]), np.float32(1), np.int32(0))
+    graph = load(net.model(qdq(net, net.node("Conv", x, weight, moved), 1, 0)))
+    images = np.float32(np.arange(-128, 128)).reshape(1, 1, 16, 16)
+    found = graph.decode_outputs(graph.run(graph.encode_inputs(images)))
+    right = np.clip(images + bias, -128, 127)
+    assert (right.min(), right.max()) == codes and (found == right).all()

@@ -319,3 +319,18 @@ def test_timing_refuses_a_library_without_buffer(tmp_path):
     (tmp_path / "cells.lib").write_text(text)
     with pytest.raises(UserError, match="has no buffer; timing needs a library with one"):
         mapped(FANOUT, (), read_liberty(tmp_path / "cells.lib"), fast=True)
+
+
+def test_what_fpgas_are_told_of_memories_is_not_told_here(monkeypatch):
+    """A core's own memories are macros, whatever they are in FPGAs; queues may be flip-flops."""
+    asked = []
+
+    def noted(commands, result, *_):
+        asked.extend(commands)
+        result.write_text("")
+    monkeypatch.setattr(macros_module, "run_yosys", noted)
+    queue = MEMORY.replace("systolith_core", "systolith_fifo").replace("activations", "entries")
+    with_macros(MEMORY + queue, random_arch(1), read_macros(SKY130))
+    told = [line for line in asked if "ram_style" in line]
+    assert told == ['setattr -set ram_style "block" systolith_core/activations',
+                    "setattr -unset ram_style systolith_fifo/entries"]

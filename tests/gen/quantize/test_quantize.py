@@ -419,3 +419,14 @@ def test_refused_networks():
     net.node("Conv", odd, np.ones((9, 4, 3, 3), np.float32), output="odd")
     with pytest.raises(UserError, match=r"node 'odd' \(LpNormalization\): the operator is not"):
         quantize(net.model("odd"), data_for(net))
+
+
+@pytest.mark.parametrize("weight", ["mxint8", "nvfp4"])
+def test_weights_in_blocks(weight):
+    """A layer with a bias and one without, near to the float network."""
+    net = Network(np.random.default_rng(2), (4, 5, 6))
+    x = net.node("Conv", "x", weights(net, 6, 4, 3, 3), numbers(net, 6), pads=[1] * 4)
+    model = net.model(net.node("Conv", net.node("Relu", x), weights(net, 3, 6, 1, 1)))
+    data = data_for(net, 8)
+    made = quantize(model, data, Recipe("int8", weight))
+    assert made.rows[-1]["sqnr"] > (30 if weight == "mxint8" else 12)

@@ -110,3 +110,13 @@ def test_some_operands_in_a_simulator_that_compiles_nothing(
     monkeypatch.setattr(elements, "play", play)
     bench = Bench(rules_of(activation, weight, structure=structure, stages=1))
     assert_exact([bench], [random_vectors(bench, np.random.default_rng(1), 150)])
+
+
+@pytest.mark.parametrize("activation, weight, table", [
+    ("e1m1", "e2m1", True), ("e2m1", "e2m1", True), ("e2m2", "e2m1", False)])
+def test_products_of_six_bits_are_tables(activation, weight, table):
+    """Of all bits of the magnitudes, so that nothing is left to shift; not where gates make them."""
+    for structure in Structure:
+        rules = rules_of(activation, weight, structure=structure, stages=1)
+        verilog = emit(ProcessingElement(rules), "pe")
+        assert ("shift_" in verilog) != (table and structure.is_lut), structure

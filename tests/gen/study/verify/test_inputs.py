@@ -1,5 +1,7 @@
 """Hostile inputs: each is refused as it should be, and what is not is noticed."""
 
+import numpy as np
+import onnxruntime
 import pytest
 from systolith.gen.study.verify import inputs
 from systolith.gen.study.verify.inputs import CASES, MEMORY, Outcome, tried
@@ -26,3 +28,11 @@ def test_what_is_wrong_is_noticed(monkeypatch):
         wrong = tried(name).wrong
         assert text in wrong and bool(wrong) == bool(text)
     assert len(CASES) >= 18
+
+
+@pytest.mark.parametrize("model", [inputs.nested(4), inputs.chain(9)], ids=["nested", "chain"])
+def test_networks_are_hostile_by_their_size_alone(model):
+    """Small ones are run by ONNX Runtime."""
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    found, = session.run(None, {"x": np.float32([[-1, 2, 0.5, -3]])})
+    assert found.tolist() == [[0, 2, 0.5, 0]]

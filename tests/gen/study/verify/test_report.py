@@ -116,3 +116,17 @@ def test_the_figures_that_come_with_systolith():
     page = repository() / "docs" / "explanation" / "verification-figures.md"
     for name, item in known.items():
         assert item["figures"] and name in page.read_text()
+
+
+@pytest.mark.parametrize("quick", [False, True])
+def test_chips_of_which_coverage_is_asked(quick, monkeypatch):
+    """All that `regress` has, unless it is to be quick; then reasons may be of no chip."""
+    asked = {}
+    monkeypatch.setattr("systolith.gen.study.regress.regress",
+                        lambda chips, seeds, *_, **__: asked.update(chips=chips) or [])
+    monkeypatch.setattr("systolith.gen.study.coverage.wrong_reasons",
+                        lambda covered, every: asked.update(every=every) or [])
+    monkeypatch.setattr("systolith.gen.study.coverage.Covered.figures", lambda self: {
+        "lines": (97, 100)})
+    making._coverage(making.Settings(quick=quick, show=lambda line: None))
+    assert asked == {"chips": ["random-1"] if quick else None, "every": not quick}

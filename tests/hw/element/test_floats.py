@@ -115,7 +115,8 @@ def test_some_operands_in_a_simulator_that_compiles_nothing(
 @pytest.mark.parametrize("activation, weight, table", [
     ("e1m1", "e2m1", True), ("e2m1", "e2m1", True), ("e2m2", "e2m1", False)])
 def test_products_of_six_bits_are_tables(activation, weight, table):
-    """Of all bits of the magnitudes, so that nothing is left to shift; not where gates make them."""
+    """Of all bits of the magnitudes, so that nothing is left to shift; but where gates or DSP
+    blocks multiply."""
     for structure in Structure:
         rules = rules_of(activation, weight, structure=structure, stages=1)
         verilog = emit(ProcessingElement(rules), "pe")

@@ -258,5 +258,5 @@ def test_a_sum_of_clipped_numbers_is_one_table():
     y = net.node("Add", net.node("Clip", x, -2 * ONE, 6 * ONE),
                  net.node("Clip", x, -5 * ONE, 3 * ONE))
     y = net.node("Conv", qdq(net, y, ONE / 8, -4), weights(net, 4, 6, 1, 1))
-    graph, (program,) = check(net, qdq(net, y, ONE / 4, 2), chips=[CHIP])
+    graph, _ = check(net, qdq(net, y, ONE / 4, 2), chips=[CHIP])
     assert [layer.table is not None for layer in graph.layers] == [True, False]

@@ -12,13 +12,13 @@ from systolith.gen.kit.errors import UserError
 from systolith.gen.study.reproduce import (
     STUDIES,
     Figure,
+    areas,
     reproduce,
     resnet,
     ships,
     study,
     table,
 )
-from systolith.gen.study.reproduce import areas
 from systolith.gen.study.reproduce.squeezenet import squeezenet_graph
 
 from ....onnx_networks import Network

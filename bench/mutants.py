@@ -424,10 +424,11 @@ class Copy:
         with self._with(mutant.file, mutant.source):
             found = self._run(_Try(limits), limits or tests, _LIMIT)
         spent = sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2]) - spent
-        by = found["failed"] or ("time" if "over" in found else "import" if found["code"] > 1
-                                 else "")
+        by = found["failed"] or ("time" if "over" in found else
+                                 "import" if found["code"] > 1 and not found["stopped"] else "")
         return {"by": by, "ran": found["ran"], "seconds": round(spent, 1)} | (
-            {"doubt": True} if reach is None and (by == "time" or found["slow"]) else {})
+            {"doubt": True} if reach is None and (
+                by == "time" or found["slow"] or found["stopped"]) else {})
 
     def tried_whole(self, tests: Sequence[str], mutant: "Mutant") -> dict:
         """As `tried`, against all tests of the files, however long they take."""
@@ -572,7 +573,7 @@ class _Try(_Plugin):
 
     def __init__(self, limits):
         super().__init__()
-        self.found |= {"failed": "", "ran": 0}
+        self.found |= {"failed": "", "ran": 0, "stopped": False}
         self._limits = limits
         self._order = {name: n for n, name in enumerate(limits or ())}
 
@@ -592,7 +593,7 @@ class _Try(_Plugin):
     def pytest_runtest_setup(self, item):
         self.found["ran"] += 1
         if self._limits is None and time.process_time() > _REACH:
-            item.session.shouldstop = "no time"
+            item.session.shouldstop, self.found["stopped"] = "no time", True
 
     def pytest_runtest_logreport(self, report):
         if report.failed and not self.found["failed"]:

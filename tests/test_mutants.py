@@ -93,6 +93,7 @@ import json, sys
 from pathlib import Path
 import mutants
 mutants.ROOT, mutants._OUTSIDE, mutants._SLOW = Path("project").resolve(), (), 0.2
+mutants._REACH = float(sys.argv.pop(1))
 wanted = [mutant for mutant in mutants.mutants_of("hw/small.py")
           if mutant.id.partition(": ")[2].rpartition(" #")[0] in sys.argv[1:]]
 copy = mutants.Copy(Path("copy").resolve(), Path("cache"))
@@ -100,20 +101,30 @@ print(json.dumps([[mutant.id, found] for mutant, found in mutants.try_all(copy, 
 """
 
 
-def test_faults_that_a_test_notices_are_killed_and_others_survive(tmp_path):
+def tried(tmp_path, reach, *wanted):
+    """{mutant: (test that notices it, how many ran)}; `reach`: seconds for the tests of a file."""
     for name, text in (("hw/small.py", SOURCE), ("tests/hw/test_small.py", TESTS)):
         place = tmp_path / "project" / name
         place.parent.mkdir(parents=True)
         place.write_text(text)
     (tmp_path / "copy").mkdir()
     done = subprocess.run(
-        [sys.executable, "-c", RUN, *JUDGED], cwd=tmp_path, capture_output=True, text=True,
+        [sys.executable, "-c", RUN, str(reach), *wanted],
+        cwd=tmp_path, capture_output=True, text=True,
         env=os.environ | {"PYTHONPATH": str(Path(mutants.__file__).parent),
                           "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"})
     assert done.returncode == 0, done.stderr
-    found = {name.partition(": ")[2].rpartition(" #")[0]: (item["by"].rpartition("::")[2],
-                                                           item["ran"])
-             for name, item in json.loads(done.stdout)}
-    assert found == JUDGED
+    return {name.partition(": ")[2].rpartition(" #")[0]: (item["by"].rpartition("::")[2],
+                                                          item["ran"])
+            for name, item in json.loads(done.stdout)}
+
+
+def test_faults_that_a_test_notices_are_killed_and_others_survive(tmp_path):
+    assert tried(tmp_path, 20, *JUDGED) == JUDGED
     # the sources are as they were
     assert (tmp_path / "copy" / "hw" / "small.py").read_text() == SOURCE
+
+
+def test_that_the_time_is_up_kills_no_mutant(tmp_path):
+    name = "n - 1 -> ((1) - (n))"
+    assert tried(tmp_path, 0, name)[name][0] == ""

@@ -14,7 +14,7 @@ from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.instruction import Instruction
 from systolith.hw.spec.isa import Memory, Opcode, Unit
 from systolith.hw.spec.registers import SEQUENCER, ErrorCode
-from systolith.hw.spec.timing import burst_limit
+from systolith.hw.spec.timing import FETCHES, LOAD_BURSTS, burst_limit
 from systolith.hw.spec.widths import has_window_base
 
 from ...boundaries import WINDOW
@@ -345,3 +345,8 @@ def test_an_answer_that_nothing_asked_for_is_an_error():
     bench.run([Instruction(Opcode.LOAD, wait=2, fields={"memory": Memory.WEIGHT})],
               lambda ctx, load: ctx.tick().repeat(1))
     assert [report[0] for report in bench.reports] == [ErrorCode.PROTOCOL]
+
+
+def test_the_queue_of_reads_has_room_for_all_and_no_more():
+    """LOAD's bursts, and fetched instructions in two parts each; a power of two."""
+    assert ReadArbiter.OUTSTANDING // 2 < LOAD_BURSTS + 2 * FETCHES <= ReadArbiter.OUTSTANDING

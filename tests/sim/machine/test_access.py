@@ -113,7 +113,8 @@ def test_what_a_sequencer_refuses_the_simulator_refuses(opcode):
             if not legal:
                 refused += 1
                 with pytest.raises(ValueError, match=r"must be|does not fit|the chip has no|"
-                                                     r"only on|reaches byte|do not"):
+                                                     r"only on|reaches byte|do not|same pixel|"
+                                                     r"no rows of the chip"):
                     check(Instruction(opcode, {field.name: value}), arch)
     assert refused
 

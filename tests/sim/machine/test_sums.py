@@ -14,7 +14,7 @@ from systolith.sim.machine.sums import _lines, find_passes
 ARCH = Arch(rows=4, columns=4)
 #: Two blocks of columns: twelve passes of four words, then two.
 LAYER = SimpleNamespace(
-    height=filled(Instruction(Opcode.ARRAY), ARCH), narrow=0, words=4, weight_bytes=[8, 8],
+    height=filled(Instruction(Opcode.ARRAY), ARCH), side=0, narrow=0, words=4, weight_bytes=[8, 8],
     weight_places=[0, 12 * 32, 14 * 32],
     runs=[[(0, Box(1, 3, 2, 2, 0, 2))], [(0, Box(0, 1, 0, 1, 0, 1)), (1, Box(2, 1, 3, 1, 1, 1))]])
 

@@ -6,6 +6,7 @@ import re
 
 import numpy as np
 import pytest
+from amaranth.hdl import Fragment
 from systolith.gen.cli.main import main
 from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.files import MANIFEST
@@ -202,6 +203,7 @@ def test_the_command_says_what_was_wrong(capsys, tmp_path):
 def test_an_edge_decodes_one_activation_and_a_weight_of_each_column(columns):
     rules = arithmetic(parse("e3m2"), parse("e2m1"), 2, 8, columns=columns)
     for name, number in (("activation", 1), ("weight", columns)):
-        _, codes, decoded = element_vectors.edge(rules, name)
+        module, codes, decoded = element_vectors.edge(rules, name)
+        Fragment.get(module, None)          # Amaranth warns of modules that nothing uses
         assert len(codes) == number * 2 * getattr(rules, name).width
         assert len(decoded) == number * getattr(rules, f"{name}_bits") > 0

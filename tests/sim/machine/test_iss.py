@@ -17,7 +17,7 @@ from systolith.sim.random.programs import random_program
 
 from ... import interpreter
 
-SEEDS = (*range(18), 81, 108)
+SEEDS = (*range(18), 81, 108, 158)
 
 
 @cache

@@ -249,7 +249,7 @@ def _netlist(settings: Settings) -> list[Figure]:
             lines = [line for line in run.stdout.splitlines() if "bits" in line]
             found.append(Figure(f"digits-mlp-bnn on tiny-2x4-bnn as {kind}, layer by layer",
                                 (lines or value)[0].strip(), "0 bits differ",
-                                run.returncode == 0))
+                                run.returncode == 0 and bool(lines)))
             settings.show(f"{kind}: exit code {run.returncode}")
     return found
 

@@ -45,7 +45,7 @@ def made(tmp_path, monkeypatch):
     for name, size in (("Vtop", 10), ("Vtop_a__0", 500), ("Vtop_a__0__Slow", 300),
                        ("Vtop__Syms__Slow", 5)):
         (place / f"{name}.cpp").write_text(" " * size)
-    return Compiler("c++", tmp_path / "root", tmp_path, ["-std=x"], ["TRACE"], execute), (
+    return Compiler("c++", tmp_path / "verilator", tmp_path, ["-std=x"], ["TRACE"], execute), (
         place), commands
 
 
@@ -64,8 +64,8 @@ def test_the_library_is_compiled_once(made, tmp_path):
     command, = commands
     assert "-O0" in command and "-std=x" in command
     assert {"-DVM_TRACE=1", "-DVM_COVERAGE=0"} <= set(command)
-    assert kept.read_text() == (f'made of #include "{tmp_path}/root/include/verilated.cpp"\n'
-                                f'#include "{tmp_path}/root/include/verilated_x.cpp"\n')
+    assert kept.read_text() == (f'made of #include "{tmp_path}/verilator/include/verilated.cpp"\n'
+                                f'#include "{tmp_path}/verilator/include/verilated_x.cpp"\n')
 
 
 def test_parts_are_of_about_the_same_size(made):

@@ -2,7 +2,9 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from systolith.gen.cli.main import main
 from systolith.gen.kit.errors import UserError
@@ -130,3 +132,24 @@ def test_chips_of_which_coverage_is_asked(quick, monkeypatch):
         "lines": (97, 100)})
     making._coverage(making.Settings(quick=quick, show=lambda line: None))
     assert asked == {"chips": ["random-1"] if quick else None, "every": not quick}
+
+
+@pytest.mark.parametrize("code, said, good", [
+    (0, "against the golden model: 0 bits differ in 212 results", True),
+    (3, "layer 1 differs in 4 bits", False), (0, "", False)])
+def test_a_netlist_is_right_where_its_bits_were_compared(code, said, good, monkeypatch):
+    """One image, in the network's own shape."""
+    shapes = []
+
+    def played(*words, cwd):
+        if "--files" in words:
+            (cwd / "digits").mkdir()
+            np.save(cwd / "digits" / "x.npy", np.zeros((3, 1, 28, 28), np.float32))
+        if "simulate" not in words:
+            return SimpleNamespace(returncode=0)
+        shapes.append(np.load(cwd / "x.npy").shape)
+        return SimpleNamespace(returncode=code, stdout=said, stderr="")
+    monkeypatch.setattr(making, "command", played)
+    found = making._netlist(making.Settings(show=lambda line: None))
+    assert len(found) == 4 and all(item.good is good for item in found)
+    assert set(shapes) == {(1, 784)}

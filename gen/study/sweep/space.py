@@ -3,7 +3,8 @@
     target = "ecp5"             # or "xc7", "ice40", "gowin", "asic"
     dsp = "post"                # DSP blocks in post-processing only; true (default): anywhere
                                 # but for small products; false: nowhere
-    part = "LFE5U-85F"          # the chips must fit it; left out: the part of each chip's board
+    part = "LFE5U-85F"          # the chips must fit it; left out: the part of each chip's board;
+                                # a list: each chip on each of these parts
     energy = "mine.toml"        # a table as of `gen/report/energy.py`
     area = "modules"            # each module mapped alone and kept (default), "whole", "none", or
                                 # "estimate": by a formula, in milliseconds (`estimated_lut` ...)
@@ -170,34 +171,46 @@ def read_space(path: Path | str) -> Space:
     path = Path(path)
     data = read_toml(path)
     _check_keys(path, data, _TOP, "the top level")
-    part, dsp = data.get("part"), data.get("dsp", True)
-    if part is not None and part not in PARTS:
-        raise UserError(f"{path}: part must be one of {', '.join(PARTS)}, not {part!r}")
-    target = data.get("target", PARTS[part].target if part else "ecp5")
-    targets = (*TARGETS, "asic")
-    if target not in targets:
-        raise UserError(f"{path}: target must be one of {', '.join(targets)}, not {target!r}")
+    parts, dsp, area = _parts(path, data), data.get("dsp", True), data.get("area", "modules")
     if dsp not in (True, False, "post"):
         raise UserError(f"{path}: dsp must be true, false or \"post\", not {dsp!r}")
-    if part and PARTS[part].target != target:
-        raise UserError(f"{path}: target is {target!r}, and the part {part} is of "
-                        f"{PARTS[part].target!r}; leave out one of them")
-    area = data.get("area", "modules")
     if area not in _AREAS:
         raise UserError(f"{path}: area must be one of {', '.join(_AREAS)}, not {area!r}")
-    if area == "estimate" and target not in measured_targets():
-        raise UserError(f"{path}: areas can be estimated for {', '.join(measured_targets())}, not "
-                        f"for {target}; use area = \"modules\"")
+    for _, target in parts:
+        if area == "estimate" and target not in measured_targets():
+            raise UserError(f"{path}: areas can be estimated for {', '.join(measured_targets())}, "
+                            f"not for {target}; use area = \"modules\"")
     groups = data.get("group")
     if not isinstance(groups, list) or not groups or not all(isinstance(g, dict) for g in groups):
         raise UserError(f"{path}: must have at least one [[group]]")
     net = cache(_net)
     found = [_group(path, number, group, net, (target, dsp, part, area))
-             for number, group in enumerate(groups, 1)]
-    return Space(path, found, _objectives(path, data.get("objectives"), found, target, area),
+             for number, group in enumerate(groups, 1) for part, target in parts]
+    return Space(path, found, _objectives(path, data.get("objectives"), found, parts[0][1], area),
                  _constraints(path, data.get("constraints", []), area),
                  _search(path, data.get("search", {})),
                  path.parent / data["energy"] if "energy" in data else None)
+
+
+def _parts(path, data):
+    """[(part, target)]: where chips are measured; the part None where the file names none."""
+    part = data.get("part")
+    names = part if isinstance(part, list) else [part]
+    for name in names:
+        if not (isinstance(name, str) and name in PARTS) and (name is not None or names is part):
+            raise UserError(f"{path}: part must be one of {', '.join(PARTS)}, or a list of them, "
+                            f"not {name!r}")
+    if not names or len(set(names)) < len(names):
+        raise UserError(f"{path}: part must name one part or several, each once, not {part!r}")
+    target, targets = data.get("target"), (*TARGETS, "asic")
+    if target is not None and target not in targets:
+        raise UserError(f"{path}: target must be one of {', '.join(targets)}, not {target!r}")
+    found = [(name, PARTS[name].target if name else target or "ecp5") for name in names]
+    for name, of in found:
+        if target not in (None, of):
+            raise UserError(f"{path}: target is {target!r}, and the part {name} is of {of!r}; "
+                            "leave out one of them")
+    return found
 
 
 def _group(path, number, group, net, measured):

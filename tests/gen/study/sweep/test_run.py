@@ -217,6 +217,25 @@ def test_chips_that_do_not_fit_are_not_on_the_front(space, tmp_path):
     assert results[min(large)]["exceeds"] == ["300 BRAM of 56"]
 
 
+def test_a_space_of_several_parts(tmp_path):
+    """Each chip is a point on each part; of one family it is measured once for all."""
+    space = tmp_path / "space.toml"
+    space.write_text('part = ["LFE5U-25F", "LFE5U-85F", "XC7A35T"]\n'
+                     '[[group]]\nchip = "ulx3s-8x8"\nvary = { "array.rows" = [4, 8] }\n')
+    seen = []
+
+    def kept(task):
+        seen.append((task.target, task.arch.rows))
+        return fake(task) | {"bram": 100}
+    results, _ = sweep(space, tmp_path / "out", evaluate=kept)
+    assert [(item["part"], item["chip"]["rows"], item["exceeds"]) for item in results] == [
+        ("LFE5U-25F", 4, ["100 BRAM of 56"]), ("LFE5U-25F", 8, ["100 BRAM of 56"]),
+        ("LFE5U-85F", 4, []), ("LFE5U-85F", 8, []),
+        ("XC7A35T", 4, ["100 BRAM of 50"]), ("XC7A35T", 8, ["100 BRAM of 50"])]
+    assert sorted(seen) == [("ecp5", 4), ("ecp5", 8), ("xc7", 4), ("xc7", 8)]
+    assert len({item["id"] for item in results}) == 6
+
+
 @pytest.mark.parametrize("target, dsp, structure", [
     ("ecp5", "post", "lut4"), ("xc7", "post", "lut6"), ("xc7", False, "lut6"),
     ("ice40", False, "lut4"), ("ecp5", True, "dsp"), ("xc7", True, "dsp48")])
@@ -289,6 +308,11 @@ def test_no_point_at_all_is_an_error(space, tmp_path):
     ("dsp = 3\n" + SPACE, "dsp must be true, false or"),
     ("part = 'Z80'\n" + SPACE, "part must be one of LFE5U-85F"),
     ("part = 'XC7A35T'\ntarget = 'ecp5'\n" + SPACE, "the part XC7A35T is of 'xc7'"),
+    ("part = ['LFE5U-25F', 3]\n" + SPACE, "or a list of them, not 3"),
+    ("part = ['LFE5U-25F', 'LFE5U-25F']\n" + SPACE, "each once"),
+    ("part = []\n" + SPACE, "one part or several"),
+    ("part = ['LFE5U-25F', 'XC7A35T']\narea = 'estimate'\n" + SPACE,
+     "can be estimated for ecp5, not for xc7"),
     ("[[group]]\nchip = 'ulx3s-8x8'\nnetworks = ['net.onnx', '../net.onnx']",
      "have the same name"),
     ("[[group]]\nchip = 3", "group 1: chip must be a preset"),

@@ -68,6 +68,7 @@ class Sweep(Command):
 
     def run(self, options: Namespace) -> int:
         from systolith.gen.study.sweep.run import sweep
+        notes: list[str] = []
         with Reporter() as progress:
             results, files = sweep(
                 options.space, options.output, jobs=options.jobs, method=options.search,
@@ -76,13 +77,15 @@ class Sweep(Command):
                 retry_failed=options.retry_failed, port=options.serve,
                 finalists=options.finalists,
                 show=lambda address: print(f"the page so far: {address}", flush=True),
-                progress=progress)
+                progress=progress, tell=notes.append)
         failed = sum(bool(result["error"]) for result in results)
         large = sum(bool(result["exceeds"]) for result in results)
         wrong = sum(bool(result["violated"]) for result in results)
         print(f"{len(results)} chips: {failed} failed, {large} do not fit their part"
               + (f", {wrong} violate a constraint" if wrong else "")
               + "; the reasons are in results.csv")
+        for note in notes:
+            print(note)
         _say_estimate(results)
         if options.finalists:
             from systolith.gen.study.sweep.finalists import table_of

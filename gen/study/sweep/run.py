@@ -35,7 +35,7 @@ def sweep(space: Path | str | Space, folder: Path | str, *, jobs: int = 1,
           storage: str | None = None, cluster: str | None = None,
           cluster_options: dict[str, Any] | None = None, port: int | None = None,
           show: Callable[[str], object] | None = None, finalists: int = 0,
-          progress: Reporter = SILENT,
+          progress: Reporter = SILENT, tell: Callable[[str], object] | None = None,
           evaluate: Callable[[Any], dict[str, Any]] = evaluate
           ) -> tuple[list[dict[str, Any]], list[Path]]:
     """Measure what is not known yet of a space's points, and write tables and plots.
@@ -62,6 +62,8 @@ def sweep(space: Path | str | Space, folder: Path | str, *, jobs: int = 1,
         Told the address.
     finalists : int
         How many points of the front are placed and routed in the end (`PlacedOf`).
+    tell : function or None
+        Told what a user should know of results that were there before.
     evaluate : function of a measurement
         What measures; must be importable where it runs in other processes.
 
@@ -92,7 +94,12 @@ def sweep(space: Path | str | Space, folder: Path | str, *, jobs: int = 1,
         except BaseException:
             status.end("failed")
             raise
+        unused = status.unused(store.known)
         status.end("done")
+        if unused and tell is not None:
+            tell(f"{unused:,} results of earlier runs were not used: {folder / RESULTS} keeps them "
+                 "with all that they depend on, which is other chips, networks or searches, or "
+                 "another version of the code or of Yosys")
     return _written(results, space, folder, storage)
 
 

@@ -20,21 +20,24 @@ class Status:
 
     It holds `state` ("running", "done" or "failed"), `started` and `updated` in seconds since 1970,
     for each kind of measurement how many are `wanted`, `known` from earlier runs, `measured` now
-    and `failed` among both, `points` and those whose constraints hold (`feasible`), and for each
-    objective the `best` figure with its point.
+    and `failed` among both, `unused`: how many results of the folder no point asked for, `points`
+    and those whose constraints hold (`feasible`), and for each objective the `best` figure with its
+    point.
     """
 
     def __init__(self, folder: Path, progress: Reporter):
         self.path, self.progress = folder / STATUS, progress
         self.data: dict[str, Any] = {
             "state": "running", "started": round(time.time(), 1), "updated": 0.0, "points": 0,
-            "feasible": 0, "measurements": {}, "best": {}}
+            "feasible": 0, "measurements": {}, "unused": 0, "best": {}}
+        self._asked: set[str] = set()
         self._written = 0.0
         self.write()
 
     def wanted(self, kind: str, tasks: Iterable[str], known: dict[str, dict]) -> None:
         """Measurements of a kind are wanted, by their keys; `known` are results."""
         keys = set(tasks)
+        self._asked |= keys
         there = [known[key] for key in keys if key in known]
         counts = self.data["measurements"].setdefault(
             kind, {"wanted": 0, "known": 0, "measured": 0, "failed": 0})
@@ -56,6 +59,12 @@ class Status:
         """So many points are known; `best`: objective -> {"value", "point"}."""
         self.data |= {"points": points, "feasible": feasible, "best": best}
         self.write()
+
+    def unused(self, known: dict[str, dict]) -> int:
+        """How many results nothing has asked for, those of finalists left aside."""
+        self.data["unused"] = sum(key not in self._asked for key, result in known.items()
+                                  if result.get("kind") != "placed")
+        return self.data["unused"]
 
     def end(self, state: str) -> None:
         self.data["state"] = state

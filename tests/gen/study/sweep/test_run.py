@@ -217,6 +217,24 @@ def test_chips_that_do_not_fit_are_not_on_the_front(space, tmp_path):
     assert results[min(large)]["exceeds"] == ["300 BRAM of 56"]
 
 
+def test_results_that_are_no_longer_asked_for_are_not_passed_over_in_silence(
+        tmp_path, monkeypatch, capsys):
+    """After a change of the code all are measured anew, and the command says what became of the
+    others; where nothing has changed it says nothing."""
+    space = tmp_path / "space.toml"
+    space.write_text('[[group]]\nchip = "ulx3s-8x8"\nvary = { "array.rows" = [4, 8] }\n')
+    monkeypatch.setattr(run, "sweep", partial(sweep, evaluate=fake))
+
+    def said():
+        assert main(["sweep", str(space), "-o", str(tmp_path / "out"), "--jobs", "1"]) == 0
+        unused = json.loads((tmp_path / "out" / "status.json").read_text())["unused"]
+        return unused, "results of earlier runs were not used" in capsys.readouterr().out
+    assert said() == said() == (0, False)
+    monkeypatch.setattr(module, "code_hash", lambda *facts: "another version")
+    assert said() == (2, True)
+    assert len(lines_of(tmp_path / "out")) == 4
+
+
 def test_a_space_of_several_parts(tmp_path):
     """Each chip is a point on each part; of one family it is measured once for all."""
     space = tmp_path / "space.toml"

@@ -71,6 +71,7 @@ _OUTSIDE = ("numpy", "amaranth", "amaranth.sim", "amaranth.back.verilog", "amara
 
 _COMPARED = {ast.Lt: "<=", ast.LtE: "<", ast.Gt: ">=", ast.GtE: ">", ast.Eq: "!=", ast.NotEq: "==",
              ast.In: "not in", ast.NotIn: "in", ast.Is: "is not", ast.IsNot: "is"}
+_OPPOSITE = {ast.Lt: ">=", ast.GtE: "<", ast.Gt: "<=", ast.LtE: ">"}
 _COUNTED = {ast.Add: "-", ast.Sub: "+", ast.Mult: "+", ast.FloorDiv: "*", ast.LShift: ">>",
             ast.RShift: "<<", ast.BitAnd: "|", ast.BitOr: "&", ast.BitXor: "|"}
 _SWAPPED = ast.Sub, ast.FloorDiv, ast.Mod, ast.LShift, ast.RShift, ast.Div
@@ -110,7 +111,10 @@ def changes(node: ast.AST, of: Callable[[ast.AST], str]) -> Iterator[tuple[ast.A
             if value:
                 yield node, f"{value - 1}"
         case ast.Compare(left=left, ops=[op], comparators=[right]) if type(op) in _COMPARED:
-            yield node, f"({of(left)} {_COMPARED[type(op)]} {of(right)})"
+            sign = _COMPARED[type(op)]
+            if isinstance(left, ast.Call) and getattr(left.func, "attr", "") == "random":
+                sign = _OPPOSITE.get(type(op), sign)    # that they are equal never happens
+            yield node, f"({of(left)} {sign} {of(right)})"
         case ast.BoolOp(op=op, values=values):
             word = " or " if isinstance(op, ast.And) else " and "
             yield node, "(" + word.join(f"({of(value)})" for value in values) + ")"

@@ -181,11 +181,12 @@ def _edges(arch):
 def _array(arch):
     facts = _facts(arch)
     unit = facts["arithmetic"]
-    # cycles from a pixel to the control of its sum in the first column
+    # cycles from a pixel to the control of its sum in the first column, of which the last four
+    # have no registers of all that the control is
     to_column = facts["latency"] - (arch.columns - 1) // arch.shared_columns
     control = facts["sums"] + 3 + arch.bit_planes
     return _each({
-        "control": control * max(0, to_column - 2), "latency": facts["latency"],
+        "control": control * max(0, to_column - 4), "latency": facts["latency"],
         "latency bits": bits_of(facts["latency"] + 2), "activations": arch.activation_bits,
         "weights": arch.weight_bits, "rows": arch.rows, "sums": facts["sums"],
         "columns": arch.columns, "pad": arch.activation.width * facts["word"],

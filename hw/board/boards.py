@@ -158,9 +158,11 @@ class SerialBoard(wiring.Component, ABC):
             return None
         found = ratio(LOOPS[cls.FAMILY], cls.CLOCK_HZ / 1e6, clock_mhz)
         cycles = found.mhz * 1_000_000 / cls.BAUD
-        if abs(round(cycles) / cycles - 1) > cls.BAUD_ERROR:
+        fast = float(cycles / round(cycles)) - 1
+        if abs(fast) > cls.BAUD_ERROR:
             raise PllError(f"makes {float(found.mhz):g} MHz, of which the serial line's "
-                           f"{cls.BAUD:,} bits a second are no whole part; take whole MHz")
+                           f"{cls.BAUD:,} bits a second are no whole part ({fast:+.1%}); take "
+                           "whole MHz")
         return found
 
     @property

@@ -250,12 +250,13 @@ def _choose(enables, word, reach, width):
 
 def _add_all(m, total, terms, name):
     """`total` plus all terms, (bits, carry), one after the other."""
-    for n, term in enumerate(terms, 1):
-        total = _add(total, *term)
-        if n % _NESTED == 0 and n < len(terms):
-            net = Signal(len(total), name=f"{name}_{n}")
+    for first in range(0, len(terms), _NESTED):
+        if first:
+            net = Signal(len(total), name=f"{name}_{first}")
             m.d.comb += net.eq(total)
             total = net
+        for term in terms[first:first + _NESTED]:
+            total = _add(total, *term)
     return total
 
 

@@ -51,7 +51,7 @@ class LnsArithmetic(Arithmetic):
         """The signed product of two decoded codes, in the last pipeline stage."""
         fmt = self.activation
         root_bits = fmt.root.bit_length() - 1
-        log = Signal(range(fmt.largest_log + self.weight.largest_log + 1), name=f"log_{lane}")
+        log = Signal((fmt.largest_log + self.weight.largest_log).bit_length(), name=f"log_{lane}")
         m.d.comb += log.eq(a[:-2] + w[:-2])
         fields = Cat(log, a[-2] ^ w[-2], a[-1] & w[-1])
         if self.stages > 2:

@@ -29,29 +29,29 @@ def unroll(codes: np.ndarray, taps: Taps) -> np.ndarray:
         return rows[:, np.add.outer(np.arange(lanes), starts)].swapaxes(0, 1).astype(np.int64)
     (ny, nx), (dy, dx), (sy, sx), (py, px) = taps.taps, taps.dilation, taps.step, taps.pads
     _, height, width = taps.shape
-    reach_y, reach_x = ((height - 1) * sy + (ny - 1) * dy + 1, (width - 1) * sx + (nx - 1) * dx + 1)
-    around = [(0, 0), *((pad, max(0, reach - pad - size)) for pad, reach, size in
-                        zip((py, px), (reach_y, reach_x), codes.shape[1:], strict=True))]
-    padded = np.pad(codes, around, **{"mode": "edge"} if taps.replicate else
-                    {"constant_values": taps.fill})
-    windows = [padded[:, ky * dy:ky * dy + (height - 1) * sy + 1:sy,
-                      kx * dx:kx * dx + (width - 1) * sx + 1:sx]
-               for ky in range(ny) for kx in range(nx)]
-    return np.concatenate(windows)
+    ky, kx, channel, y, x = np.ogrid[:ny, :nx, :len(codes), :height, :width]
+    found = _at(codes, channel, y * sy - py + ky * dy, x * sx - px + kx * dx, taps)
+    return found.reshape(-1, height, width)
 
 
 def rows_of_bytes(codes: np.ndarray, taps: Taps) -> np.ndarray:
     """Rows of bytes (uint8 [rows, bytes]) of which LOAD makes windows, from codes [C, H, W]."""
     assert taps.windows is not None
     (ny, _), (py, px), size = taps.taps, taps.pads, taps.windows.row_bytes
-    channels, height, width = codes.shape
+    channels = len(codes)
     place = np.arange(size)
     y = np.add.outer(np.arange(taps.shape[1]) * taps.step[0] - py,
                      place // channels % ny * taps.dilation[0])
     x = place // (channels * ny) - px
-    found = codes[place % channels, y.clip(0, height - 1), x.clip(0, width - 1)]
+    return _at(codes, place % channels, y, x, taps).astype(np.uint8)
+
+
+def _at(codes, channel, y, x, taps):
+    """codes[channel, y, x]; outside of the map `fill` or, with `replicate`, the nearest pixel."""
+    _, height, width = codes.shape
+    found = codes[channel, y.clip(0, height - 1), x.clip(0, width - 1)]
     inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
-    return (found if taps.replicate else np.where(inside, found, taps.fill)).astype(np.uint8)
+    return found if taps.replicate else np.where(inside, found, taps.fill)
 
 
 def bit_planes(codes: np.ndarray, count: int, vector: int) -> np.ndarray:

@@ -219,8 +219,7 @@ class Weights:
         of the products lies outside.
         """
         positive, negative = self._sums
-        low, high = format.image_range
-        low, high = min(low, 0), max(high, 0)
+        low, high = format.image_range          # of which every format has 0, or both signs
         ends = list(zip(positive, negative, strict=True))
         return [p * low + n * high for p, n in ends], [p * high + n * low for p, n in ends]
 

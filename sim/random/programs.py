@@ -75,7 +75,7 @@ class _Writer:
         if arch.address_bits <= 18 and self.ends.random() < 0.1:
             self.free = max(self.free, 1 << arch.address_bits - 1)
         self.sections = []                       # (start, bytes)
-        self.window = self.free + self.draw.choice((1 << 12, 3 << 12))
+        self.window = self.free + PAGE_BYTES * self.draw.choice((1, 3))
         self.codes = {0, *arch.activation.finite_codes().tolist()}
         self.all_numbers = all(len(form.finite_codes()) == 1 << form.width
                                for form in (arch.activation, arch.weight))

@@ -178,9 +178,8 @@ def mean(builder: Builder, node: Node, value: HostInput | Value, kernel: Sequenc
     result = linear(builder, node, value, weights, scale / exact(2) ** format.exponent,
                     lambda size, _: ((1, 1), (1, 1), (0, 0, 0, 0)) if apart else (
                         stride, dilation, tuple(pads)), channels)
-    if prod(added) > 1:
-        result.offset = result.offset * prod(added)
-        _add_up(result, added)
+    result.offset = result.offset * prod(added)
+    _add_up(result, added)
     return result
 
 

@@ -60,7 +60,7 @@ def _reshape(builder, node, inputs, allowzero=0):
     rows = getattr(value, "rows", 1)
     total, known = rows * prod(value.shape), max(prod(item for item in rest if item != -1), 1)
     batch = builder.batch or 1
-    if first > 0 and not (-1 not in rest and known == total):
+    if first > 0 and known != total:
         # A batch that is written into the network may be joined with other dimensions.
         rows = first // batch if builder.batch and first % batch == 0 else 1
         if -1 not in rest and total == known * (first // batch):

@@ -61,7 +61,6 @@ def run(model: ModelProto, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
     """The outputs of a model, by ONNX Runtime without its optimizer."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 3
     options.intra_op_num_threads = 1
     return onnxruntime.InferenceSession(model.SerializeToString(), options).run(None, feeds)
 

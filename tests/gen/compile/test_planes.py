@@ -13,6 +13,7 @@ from systolith.gen.importer.reader import load, required_formats
 from systolith.gen.kit.errors import UserError
 from systolith.hw.formats import Bipolar, Int
 from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.host import Taps
 from systolith.hw.spec.isa import Opcode
 from systolith.sim.machine.cycles import cycles
 from systolith.sim.machine.host import unpack_outputs
@@ -223,3 +224,12 @@ def test_planes_in_rows_on_the_core():
             right, core.simulate(core_verilog(ROWS), jobs).runs, strict=True):
         assert (unpack_outputs(program, bytes(runs[0].outputs[0]))["out"] == wanted).all()
         assert runs[0].cycles == taken
+
+
+def test_planes_of_pixels_are_the_image_itself():
+    """A kernel of one pixel reads nothing beside the map."""
+    graph, _ = network(np.random.default_rng(3), 8, (4, 5, 6), (1, 1))
+    source, = compile_graph(graph, ARCH).host.inputs
+    assert source.taps == Taps(
+        taps=(1, 1), dilation=(1, 1), step=(1, 1), pads=(0, 0), fill=0, replicate=False, planes=8,
+        shape=(8 * 15, 5, 6))

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -207,3 +208,12 @@ def test_an_edge_decodes_one_activation_and_a_weight_of_each_column(columns):
         Fragment.get(module, None)          # Amaranth warns of modules that nothing uses
         assert len(codes) == number * 2 * getattr(rules, name).width
         assert len(decoded) == number * getattr(rules, f"{name}_bits") > 0
+
+
+def test_partial_sums_are_corners_often():
+    """Each of the five some 50 times of 2,000."""
+    rules = arithmetic(parse("int8"), parse("int8"), 1, 16)
+    random = np.random.default_rng(1)
+    counts = Counter(element_vectors._psum(random, rules) for _ in range(2000))
+    top = 1 << rules.psum_bits
+    assert all(counts[corner] > 25 for corner in (0, 1, top - 1, top // 2, top // 2 - 1))

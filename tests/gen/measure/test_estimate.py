@@ -148,3 +148,13 @@ def test_only_windows_of_loads_cost_what_they_are_made_of():
         _, terms = terms_of(Arch(**(CHIP.to_dict() | {"load_windows": there})))["load"]
         of_windows = {name: cost for name, cost in terms.items() if name.startswith("window ")}
         assert len(of_windows) == 4 and all((cost > 0) == there for cost in of_windows.values())
+
+
+@pytest.mark.parametrize("change", [
+    {}, {"rows": 2, "columns": 8}, {"columns": 8, "shared_columns": 2}, {"accumulator_depth": 64}])
+def test_bits_of_control_are_registers_of_the_circuit(change):
+    arch = Arch(**(CHIP.to_dict() | change))
+    text = core_rtlil(arch).partition("module \\systolith_core.array\n")[2].partition("\nend\n")[0]
+    found = re.findall(r"wire width (\d+) \\control_\d+$", text, re.MULTILINE)
+    _, terms = terms_of(arch)["array"]
+    assert terms["control"] == sum(map(int, found)) > 0

@@ -14,6 +14,7 @@ from systolith.gen.study.prove import cases_of, circuits_of, prove, summary
 from systolith.hw.element.ints import IntArithmetic
 from systolith.hw.formats import catalogue
 from systolith.hw.spec.structures import Structure
+from systolith.sim.rtl.block_scales import EXHAUSTIVE
 
 
 def test_every_pair_of_the_catalogue_that_can_be_multiplied_is_a_case():
@@ -101,3 +102,18 @@ def test_circuits_keep_all_cases_and_are_found_again(tmp_path, monkeypatch):
     assert all(len({case.columns for case in circuit.cases}) == 1 for circuit in circuits)
     monkeypatch.setattr(module, "_fingerprint", None)
     assert circuits_of(cases, tmp_path / "circuits.jsonl") == circuits
+
+
+@pytest.mark.parametrize("bits, every", [
+    ((EXHAUSTIVE - 9, 8), True), ((EXHAUSTIVE - 8, 8), True), ((EXHAUSTIVE - 7, 8), False)])
+def test_products_by_scales_are_tried_all_up_to_a_bound(monkeypatch, bits, every):
+    monkeypatch.setattr(module.Circuit, "operand_bits", bits)
+    case = next(case for case in cases_of(["int8", "mxint8"]) if case.kind == "scale")
+    assert module.Circuit("", (case,)).exhaustive == every
+
+
+@pytest.mark.parametrize("bits, every", [((8, 7), True), ((8, 8), True), ((8, 9), False)])
+def test_products_are_tried_all_up_to_a_bound(monkeypatch, bits, every):
+    monkeypatch.setattr(module.Circuit, "operand_bits", bits)
+    case = next(case for case in cases_of(["int8"]) if case.kind != "scale")
+    assert module.Circuit("", (case,)).exhaustive == every

@@ -15,6 +15,7 @@ from amaranth.sim import Simulator
 from systolith.hw.board import boards, crc
 from systolith.hw.board.block_memory import BlockMemory
 from systolith.hw.board.bridge import REGISTER_SPACE, RegisterMaster, SerialBridge
+from systolith.hw.board.pll import PllError
 from systolith.hw.board.single_port_memory import SinglePortMemory
 from systolith.hw.board.uart import UartReceiver, UartTransmitter
 from systolith.hw.core.axi import AXI4Signature, AXILiteSignature
@@ -443,3 +444,10 @@ LINES = {
     "pcf": (r"^set_io(?: -\S+ \S+)? (\S+) (\d+)$", None),
     "cst": (r'^IO_LOC "(\S+)" (\d+);', r'IO_PORT "(\S+)"'),
 }
+
+
+@pytest.mark.parametrize("mhz, fast", [(3.5, "+4.2%"), (4, "-10.7%")])
+def test_a_clock_of_which_bits_are_no_whole_part(mhz, fast):
+    """3.125 MHz is three clocks a bit, too short; 3.57 is four, too long."""
+    with pytest.raises(PllError, match=re.escape(f"are no whole part ({fast})")):
+        boards.Ulx3s.ratio_of(mhz)

@@ -11,6 +11,8 @@ def test_chips_differ_in_every_way():
     assert {type(arch.activation) for arch in chips} == {Int, Float, Bipolar}
     assert {arch.rows for arch in chips} == {arch.columns for arch in chips} == set(range(1, 10))
     assert {arch.bus_bits for arch in chips} == {32, 64, 128, 256, 512}
+    assert min(arch.accumulator_depth for arch in chips) == 4
+    assert max(arch.accumulator_depth for arch in chips) == 70
     assert {arch.queue_depth for arch in chips} == set(range(1, 6))
     assert {arch.address_bits for arch in chips} == {18, 32}
     assert {arch.prefetch for arch in chips} == {arch.diagnosis for arch in chips} == {False, True}

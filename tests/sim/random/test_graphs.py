@@ -1,5 +1,6 @@
 """Random networks: they run, differ in every way, and are the same for the same seed."""
 
+from itertools import product
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,6 +13,7 @@ def test_networks_differ_in_every_way():
     layers = [layer for graph in graphs for layer in graph.layers]
     assert {len(graph.layers) for graph in graphs} == {1, 2, 3}
     assert {len(graph.outputs) for graph in graphs} >= {1, 2}
+    assert {layer.geometry.stride for layer in layers} == set(product((1, 2, 3), repeat=2))
     for fact in (lambda c: c.raw, lambda c: c.leaky, lambda c: c.table is not None,
                  lambda c: c.operand is not None, lambda c: any(c.pool.least),
                  lambda c: c.pool.size != (1, 1), lambda c: c.pool.stride != c.pool.size,
@@ -54,3 +56,17 @@ def test_binary_layers_in_pairs_of_passes_must_fit_accumulators():
         assert fits == [n for n in range(1, 600) if 2 * n < 1 << (bits - 1)]
     own = SimpleNamespace(arch=SimpleNamespace(accumulator=6, accumulator_bits=6))
     assert not _Network._too_long_in_pairs(own, (3, 3), 600, 1)
+
+
+def test_groups_of_several_filters():
+    """As many filters as a few groups of columns hold, in whole groups."""
+    kinds = set()
+    for seed in range(40):
+        arch = random_arch(seed, "int")
+        for number in range(3):
+            for layer in random_graph(arch, number)[0].layers:
+                groups, filters = layer.geometry.groups, len(layer.weights)
+                if 1 < groups != layer.inputs:
+                    assert filters % groups == 0 and filters < 2 * arch.columns + 2 + groups
+                    kinds.add(filters // groups)
+    assert {1, 2} <= kinds

@@ -1,9 +1,12 @@
 """Random chips and programs: legal, varied, and the same for the same seed."""
 
+import random
+from collections import Counter
+
 import pytest
 from systolith.gen.compile.tokens import synchronize
 from systolith.hw.spec.arch import Arch
-from systolith.hw.spec.instruction import decode
+from systolith.hw.spec.instruction import Instruction, decode
 from systolith.hw.spec.isa import (
     INSTRUCTION_BYTES,
     OPCODES,
@@ -11,11 +14,12 @@ from systolith.hw.spec.isa import (
     Opcode,
     Pooling,
 )
+from systolith.hw.spec.numbers import PAGE_BYTES
 from systolith.hw.spec.widths import kept_bits
 from systolith.sim.machine.access import AccessError, check_program
 from systolith.sim.machine.iss import Simulator
 from systolith.sim.machine.races import find_stall
-from systolith.sim.random import fields
+from systolith.sim.random import fields, programs
 from systolith.sim.random.arch import random_arch
 from systolith.sim.random.fields import limits
 from systolith.sim.random.programs import random_program
@@ -89,3 +93,32 @@ def test_ends_of_a_field_are_those_that_the_chip_keeps():
                 assert ends == (0, (1 << bits) - 1)
                 checked += 1
     assert checked
+
+
+def test_none_to_three_fields_are_stretched():
+    arch = Arch(rows=2, columns=2)
+    code = Instruction(Opcode.LOAD, {item.name: 3 for item in OPCODES[Opcode.LOAD]
+                                     if item.width > 2} | {"memory": 0}, layer=5)
+    counts, layers = Counter(), set()
+    for seed in range(200):
+        changed = fields.stretched(code, arch, random.Random(seed))
+        counts[sum(changed.fields[name] != code.fields[name] for name in code.fields)] += 1
+        layers.add(changed.layer)
+    assert set(counts) == {0, 1, 2, 3} and min(counts.values()) > 10 and layers == {5, 0xFFF}
+
+
+def test_factors_of_operands_are_large():
+    """Results would be 0 with small ones."""
+    arch = Arch(rows=2, columns=2, operand_depth=32)
+    top = (1 << arch.gain_bits - 1) - 1
+    gains = [fields.operand_fields(arch, random.Random(seed))[0]["gain"] for seed in range(200)]
+    assert all(top // 4 <= abs(gain) <= top for gain in gains)
+    assert min(gains) < 0 and {gain > top // 2 for gain in gains if gain > 0} == {False, True}
+
+
+def test_room_for_data_is_one_or_three_pages():
+    rooms = set()
+    for seed in range(20):
+        writer = programs._Writer(Arch(rows=2, columns=2), seed, 10)
+        rooms.add(writer.window - writer.free)
+    assert rooms == {PAGE_BYTES, 3 * PAGE_BYTES}

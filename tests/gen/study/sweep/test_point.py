@@ -3,6 +3,7 @@
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from systolith.gen.flow.compile import compile_network
@@ -60,3 +61,11 @@ def test_cores_that_share_a_bus_have_their_latency(counted):
     one, two, three = (task.measure()["cycles"] for task in tasks)
     _, program = compile_network(net.graph(tasks[1].arch), tasks[1].arch)
     assert one < two == three == cycles(program).cycles and len(counted) == 2
+
+
+def test_seconds_have_two_digits(monkeypatch):
+    times = iter((1.0, 4.23456))
+    monkeypatch.setattr(module.time, "monotonic", lambda: next(times))
+    task = SimpleNamespace(key="a", kind="b", measure=lambda: {"cycles": 7})
+    assert module.evaluate(task) == {"key": "a", "kind": "b", "error": None, "cycles": 7,
+                                     "seconds": 3.23}

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from systolith.gen.cli.main import main
 from systolith.gen.kit.errors import UserError
+from systolith.gen.study.runtime.cases import CASES
 from systolith.gen.study.verify import kept as keeping
 from systolith.gen.study.verify import parts as making
 from systolith.gen.study.verify import report as reporting
-from systolith.gen.study.verify.part import Figure, Part, repository
+from systolith.gen.study.verify.part import Figure, Part, Settings, repository
 from systolith.gen.study.verify.parts import PARTS, coverage_figures
 
 FIGURES = [Figure("things", "7"), Figure("faults | of <them>", "0", "0", True),
@@ -153,3 +154,21 @@ def test_a_netlist_is_right_where_its_bits_were_compared(code, said, good, monke
     found = making._netlist(making.Settings(show=lambda line: None))
     assert len(found) == 4 and all(item.good is good for item in found)
     assert set(shapes) == {(1, 784)}
+
+
+def test_how_much_is_compared_with_onnx_runtime(monkeypatch):
+    """Four seeds of each operator, with signed and unsigned codes, of four images."""
+    from systolith.gen.study.runtime import judge
+    asked = []
+
+    def compared(operator, seed, scales, kind, images):
+        asked.append((operator, seed, scales, kind, images))
+        return judge.Verdict(networks=1, codes=10)
+    monkeypatch.setattr(judge, "compared", compared)
+    found = making._runtime(Settings(show=lambda line: None))
+    assert {item[0] for item in asked} == set(CASES) and len(set(asked)) == len(asked)
+    assert {item[1:] for item in asked} == {
+        (seed, scales, kind, 4) for seed in range(4) for scales in ("two", "any", "simple")
+        for kind in (np.int8, np.uint8)}
+    counts = [item.value for item in found if item.what.endswith("networks, codes")]
+    assert counts == [f"{8 * len(CASES):,}, {80 * len(CASES):,}"] * 3

@@ -151,7 +151,7 @@ def test_only_windows_of_loads_cost_what_they_are_made_of():
 
 
 @pytest.mark.parametrize("change", [
-    {}, {"rows": 2, "columns": 8}, {"columns": 8, "shared_columns": 2}, {"accumulator_depth": 64}])
+    {}, {"rows": 8}, {"columns": 8, "shared_columns": 2}, {"accumulator_depth": 64}])
 def test_bits_of_control_are_registers_of_the_circuit(change):
     arch = Arch(**(CHIP.to_dict() | change))
     text = core_rtlil(arch).partition("module \\systolith_core.array\n")[2].partition("\nend\n")[0]

@@ -4,8 +4,10 @@ end."""
 import random
 from dataclasses import replace
 
+from systolith.hw.spec.instruction import Instruction, sealed
 from systolith.hw.spec.isa import Opcode
 from systolith.hw.spec.memories import word_bytes
+from systolith.hw.spec.program import Program
 from systolith.hw.spec.registers import ErrorCode
 from systolith.sim.machine.cycles import cycles
 from systolith.sim.machine.iss import Simulator
@@ -29,19 +31,38 @@ _ANSWERS = {
                ErrorCode.WATCHDOG}}
 #: After which a soft reset may be in vain: the memory owes something.
 _OWING = {rtl.READ_SILENT, rtl.WRITE_SILENT, rtl.LOST}
+_FOREIGN, _UNKNOWN, _CHANGED, _ENDLESS = (
+    "a program for another chip", "an instruction that there is not", "a wrong checksum", "no END")
+#: What may be wrong with a program, and what the core then says.
+_SAYS = {_FOREIGN: ErrorCode.IDENTITY, _UNKNOWN: ErrorCode.ILLEGAL, _CHANGED: ErrorCode.CHECKSUM,
+         _ENDLESS: ErrorCode.WINDOW}
+#: Opcodes of no instruction.
+_NONE = sorted(set(range(16)) - set(Opcode))
+#: A run that is broken off.
+_END = "an end in mid-run"
 
 
-def in_trouble(job: rtl.Job, draw: random.Random) -> rtl.Job:
-    """The job with something that goes wrong in it, drawn, and a reset and a good run after it."""
-    kind = draw.choice((*_ANSWERS, None, None, None))
+def in_trouble(job: rtl.Job, draw: random.Random, count: int) -> list[rtl.Job]:
+    """So many of the job with something that goes wrong in each, no two the same kind, and a reset
+    and a good run after it."""
+    kinds = [*_ANSWERS, *(kind for kind in _SAYS if kind != _CHANGED or job.program.arch.checksum),
+             _END]
+    return [_in_trouble(job, draw, kind) for kind in draw.sample(kinds, count)]
+
+
+def _in_trouble(job, draw, kind):
     job = replace(job, watchdog=_WATCHDOG, again=draw.choice(("soft", "soft", "hard")),
                   limit_again=job.limit)
-    if kind is None:                    # it is broken off
-        return replace(job, limit=draw.randrange(1, cycles(job.program, job.latency).cycles))
     program = job.program
+    if kind == _END:
+        return replace(job, limit=draw.randrange(1, cycles(program, job.latency).cycles))
+    if kind in _SAYS:
+        return replace(job, damage=(kind, _damaged(program, kind, draw)))
     writes = kind in (rtl.WRITE_ERROR, rtl.WRITE_SILENT)
     places = [] if writes else [program.code_offset + draw.randrange(
         program.arch.instruction_bytes * len(program.instructions))]
+    if places and draw.random() < 0.3:          # of fetches, of which there are fewer
+        return replace(job, fault=(kind, *places * 2), response=draw.choice((2, 3)))
     for code in program.instructions:
         if code.opcode == (Opcode.STORE if writes else Opcode.LOAD):
             size = (code.items * (code.item_stride or 1) if writes else
@@ -53,9 +74,34 @@ def in_trouble(job: rtl.Job, draw: random.Random) -> rtl.Job:
                    response=draw.choice((2, 3)))
 
 
+def _damaged(program: Program, kind: str, draw: random.Random) -> Program:
+    """The program with something wrong in its code."""
+    code, size = list(program.instructions), program.arch.instruction_bytes
+    place, window = program.code_offset, program.window_bytes
+    if kind == _FOREIGN:
+        identity = code[0].fields["identity"] ^ 1 << draw.randrange(64)
+        code = sealed([Instruction(Opcode.BEGIN, {"identity": identity}), *code[1:]])
+    elif kind == _CHANGED:
+        code[-1] = replace(code[-1], fields={
+            "checksum": code[-1].fields["checksum"] ^ 1 << draw.randrange(32)})
+    elif kind == _ENDLESS:                      # the window ends after the last of the others
+        code.pop()
+        window += -(-len(code) * size // 64) * 64
+        place = window - len(code) * size
+    image = bytearray(program.image.ljust(window, b"\0"))
+    for n, item in enumerate(code):
+        image[place + n * size:place + (n + 1) * size] = item.to_bytes(size)
+    if kind == _UNKNOWN:                        # (an opcode is an instruction's lowest bits)
+        first = place + size * draw.randrange(len(code))
+        image[first] = image[first] & 0xF0 | draw.choice(_NONE)
+    return replace(program, image=bytes(image), code_offset=place, window_bytes=window)
+
+
 def told(job: rtl.Job) -> str:
     """In words, what goes wrong in a job."""
     then = f", then a {job.again} reset"
+    if job.damage is not None:
+        return f"{job.damage[0]}{then}"
     if job.fault is None:
         return f"an end after {job.limit} cycles{then}"
     _, first, last = job.fault
@@ -64,8 +110,10 @@ def told(job: rtl.Job) -> str:
 
 def kind_of(job: rtl.Job) -> str:
     """In words, what kind of thing goes wrong in a job."""
+    if job.damage is not None:
+        return job.damage[0]
     if job.fault is None:
-        return "an end in mid-run"
+        return _END
     return {rtl.READ_ERROR: "read errors", rtl.WRITE_ERROR: "write errors",
             rtl.READ_SILENT: "reads that are never answered",
             rtl.WRITE_SILENT: "writes that are never answered", rtl.LAST: "wrong RLAST",
@@ -77,6 +125,9 @@ def wrong_end(run: RtlRun, simulator: Simulator, job: rtl.Job) -> str:
     status = run.status
     if run.broken:
         return f"broken rule of the bus: {run.broken[0]}"
+    if job.damage is not None:
+        return "" if status.error == _SAYS[job.damage[0]] else (
+            f"not the error of this fault: {status}")
     if job.fault is None:
         return f"it stopped: {status}" if status.error is not None else ""
     if status.error is None:

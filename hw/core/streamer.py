@@ -245,28 +245,46 @@ class PixelStreamer(wiring.Component):
                 outside[axis].append(there.as_unsigned() > last)
         replicate = after(after(late["replicate"], "replicate_then"), "replicate_late")
         for bank in range(arch.banks):
-            down, across = self._step_of(m, late, bank)
+            steps = self._steps(bank, len(late["kernel_x"]))
+            # of 0 to 3 steps, those that this bank's rows may have
+            down, across = ([0, *sorted({step[n] for step in steps.values()} - {0})]
+                            for n in range(2))
+            y, x = self._chosen(m, late, bank, steps, down, across)
             offset = Signal.like(first, name=f"offset_{bank}", reset_less=True)
-            m.d.sync += offset.eq(Array(moved["y"])[down] + Array(moved["x"])[across])
-            down, across = after(down, f"down_{bank}_late"), after(across, f"across_{bank}_late")
+            m.d.sync += offset.eq(_of(moved["y"], down, y) + _of(moved["x"], across, x))
+            y, x = after(y, f"down_{bank}_late"), after(x, f"across_{bank}_late")
             m.d.comb += self.address[bank].eq(first + offset)
             m.d.sync += self.inside_banks[bank].eq(replicate | ~(
-                Array(outside["y"])[down] | Array(outside["x"])[across]))
+                _of(outside["y"], down, y) | _of(outside["x"], across, x)))
 
-    def _step_of(self, m, late, bank):
-        """The steps of kernel_y and of kernel_x that a bank's rows have, registered; 0 where all
+    def _steps(self, bank, bits):
+        """{(height, kernel_x of so many bits): steps of kernel_y and of kernel_x that a bank's rows
+        have} of instructions that this chip executes (`hw/spec/legality.py`)."""
+        found = {}
+        for height, width in product((1, 2, 4, 8), (1, 2, 3, 4)):
+            y, x = divmod(bank // height, width)
+            if y < 4 and width.bit_length() <= bits and height * width <= self.arch.banks:
+                found[height, width] = y, x
+        return found
+
+    def _chosen(self, m, late, bank, steps, down, across):
+        """Which of the steps in `down` and `across` a bank's rows have, registered; 0 where all
         rows see the same pixel."""
-        down, across = (Signal(2, name=f"{name}_{bank}", reset_less=True)
-                        for name in ("down", "across"))
-        m.d.sync += [down.eq(0), across.eq(0)]
+        y, x = (Signal(range(len(of)), name=f"{name}_{bank}", reset_less=True)
+                for name, of in (("down", down), ("across", across)))
+        m.d.sync += [y.eq(0), x.eq(0)]
         with m.If(late["side"] == _ROWS):
             with m.Switch(Cat(late["height"], late["kernel_x"][:3])):
-                for height, width in product((1, 2, 4, 8), (1, 2, 3, 4)):
-                    y, x = divmod(bank // height, width)
-                    if y < 4 and width.bit_length() <= len(late["kernel_x"]):
-                        with m.Case(height | width << len(late["height"])):
-                            m.d.sync += [down.eq(y), across.eq(x)]
-        return down, across
+                for (height, width), (by_y, by_x) in steps.items():
+                    with m.Case(height | width << len(late["height"])):
+                        m.d.sync += [y.eq(down.index(by_y)), x.eq(across.index(by_x))]
+        return y, x
+
+
+def _of(values, places, number):
+    """The one of `values` whose place has this number in `places`."""
+    some = [values[place] for place in places]
+    return Array(some)[number] if len(some) > 1 else some[0]
 
 
 def _one_of(*choices):

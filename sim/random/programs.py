@@ -304,8 +304,9 @@ class _Writer:
         blocks = draw.randint(1, max(1, min(length // (width * height), 4)))
         kernel_y, kernel_x = draw.choice((1, 1, 2, 3)), draw.choice((1, 1, 2, 3, 5))
         if rows_apart:
-            blocks, kernel_x = 1, self.own_rows.randint(1, 4)
-            kernel_y = self.own_rows.randint(1, 4)
+            most = arch.banks // rows_apart     # taps
+            blocks, kernel_x = 1, self.own_rows.randint(1, min(4, most))
+            kernel_y = self.own_rows.randint(1, min(4, most // kernel_x))
         if kernel_y * kernel_x * blocks > weights[1] // words_a_pass:
             kernel_y = kernel_x = 1
             blocks = draw.randint(1, weights[1] // words_a_pass)

@@ -66,12 +66,14 @@ class Job:
         Cycles without progress until the core gives up; 0: never.
     limit : int or None
         Clock cycles that a run may take.
+    damage : (what, Program) or None
+        In words what is wrong with it, and what is loaded for the runs in place of `program`.
     limit_again : int or None
         That of the run of `again`.
     again : "", "soft" or "hard"
-        After the runs, finished or not, this reset, the memory as it was at first and without
-        fault, and the first run once more; its result comes after theirs. Where a soft reset does
-        not end, a hard one follows. Of one core alone.
+        After the runs, finished or not, this reset, the memory as it was at first, without fault
+        and damage, and the first run once more; its result comes after theirs. Where a soft reset
+        does not end, a hard one follows. Of one core alone.
     """
     program: Program
     runs: list
@@ -79,6 +81,7 @@ class Job:
     stalls: float = 0.0
     seed: int = 0
     fault: tuple | None = None
+    damage: tuple[str, Program] | None = None
     response: int = 2
     watchdog: int = 1 << 16
     limit: int | None = None
@@ -251,7 +254,8 @@ class SimulatedTransport:
         """Reset everything and set the memory up for a job."""
         arch = job.program.arch
         self.window_base = WINDOW_BASE if has_window_base(arch) else 0
-        size = memory_bytes(arch, job.program.window_bytes)
+        size = memory_bytes(arch, max(program.window_bytes for program in (
+            job.program, job.damage[1] if job.damage else job.program)))
         self._command(_RESET, self.window_base, size, job.latency, round(job.stalls * 256),
                       job.seed, job.seed >> 32)
         self.set_fault(job.fault, job.response)
@@ -267,7 +271,7 @@ def run_jobs(transport: SimulatedTransport, jobs: Sequence[Job]) -> list[list[Rt
     def start(job):
         transport.start(job)
         device = Device(transport)
-        device.load(job.program, job.watchdog)
+        device.load(job.damage[1] if job.damage else job.program, job.watchdog)
         return device
 
     def run(device, job, what, **facts):
@@ -300,7 +304,7 @@ def run_jobs(transport: SimulatedTransport, jobs: Sequence[Job]) -> list[list[Rt
             if not run(device, job, what):
                 break
         if job.again:
-            good = replace(job, fault=None, limit=job.limit_again)
+            good = replace(job, fault=None, damage=None, limit=job.limit_again)
             device, reset = _reset(transport, device, good, start)
             run(device, good, job.runs[0], reset=reset)
     transport.transfer(_LOG, sum(map(len, results)), 0, 0)

@@ -47,7 +47,7 @@ def test_the_core_passes(simulated):
     assert lines[0] == f"{CHIP} seed 0: {cases[0].clocks} clocks, ok"
     assert lines[-1].startswith(f"{SEEDS} seeds on 1 chips in ") and "all passed" in lines[-1]
     (_, jobs), _ = kept[0]
-    assert len(kept) == 1 and len(jobs) == 3 * SEEDS     # for each seed; one is in trouble
+    assert len(kept) == 1 and len(jobs) == 5 * SEEDS     # for each seed; three are in trouble
     assert any(run.trace for runs in kept[0][1].runs for run in runs)
 
 
@@ -110,7 +110,7 @@ def stop(run):
 
 
 @pytest.mark.parametrize("change, text", [
-    (flip_result, r"program: result \d+ of instruction \d+ is .* not 0x"),
+    (flip_result, r"program: result \d+ of instruction \d+ is .*0x.* not .*0x"),
     (lambda run: run.trace.pop(), r"program: \d+ results, not \d+"),
     (flip_write, r"the memory differs after instruction \d+: store"),
     (move_write, r"the memory differs after instruction \d+: store"),
@@ -150,13 +150,17 @@ def test_a_cycle_more_than_the_model_says_is_seen(simulated):
 
 def test_trouble_of_every_kind_is_drawn_and_ends_in_a_good_run(simulated):
     (_, jobs), simulation = simulated[2][0]
-    drawn = [trouble.in_trouble(jobs[0], random.Random(n)) for n in range(200)]
-    kinds = {job.fault[0] if job.fault else None: job for job in drawn}
-    assert set(kinds) == {*range(1, 8), None}
+    each = [trouble.in_trouble(jobs[0], random.Random(n), 3) for n in range(100)]
+    assert all(len({trouble.kind_of(job) for job in some}) == 3 for some in each)
+    drawn = [job for some in each for job in some]
+    kinds = {job.fault[0] if job.fault else trouble.kind_of(job): job for job in drawn}
+    assert set(kinds) == {*range(1, 8), "an end in mid-run", *trouble._SAYS}
     assert {job.again for job in drawn} == {"soft", "hard"}
     assert {job.response for job in drawn} == {2, 3}
     assert all("reset" in trouble.told(job) and job.watchdog for job in drawn)
-    for job, runs in zip(jobs[1::3], simulation.runs[1::3], strict=True):
+    troubled = [(job, runs) for job, runs in zip(jobs, simulation.runs, strict=True) if job.again]
+    assert len(troubled) == 3 * SEEDS
+    for job, runs in troubled:
         assert job.again and len(runs) == 2 and runs[1].status.done
         assert runs[1].reset in (job.again, "soft in vain")
 
@@ -167,10 +171,10 @@ def test_a_wrong_end_is_seen(simulated):
     simulator = module.Simulator(program.arch, bytearray(program.image))
     simulator.run(program.instructions, 0)
 
-    def judged(kind, error=None, run=good, **status):
+    def judged(kind, error=None, run=good, damage=None, **status):
         run = copy.copy(run)
         run.status = replace(run.status, error=error, **{"done": error is None} | status)
-        job = replace(jobs[0], again="soft", fault=kind and (kind, 0, 3))
+        job = replace(jobs[0], again="soft", fault=kind and (kind, 0, 3), damage=damage)
         return trouble.wrong_end(run, simulator, job)
     broken, flipped = copy.copy(good), copy.deepcopy(good)
     broken.broken = ["7 40003000 burst crosses 4 KiB"]
@@ -181,6 +185,11 @@ def test_a_wrong_end_is_seen(simulated):
     assert judged(rtl.READ_SILENT, done=False).startswith("neither done nor an error after ")
     assert judged(rtl.READ_ERROR, ErrorCode.WINDOW).startswith("not the error of this fault: ")
     assert judged(None, ErrorCode.BUS).startswith("it stopped: stopped on error 4")
+    for kind, code in trouble._SAYS.items():
+        damage = kind, program
+        assert judged(None, code, damage=damage) == ""
+        for other in (None, ErrorCode.WATCHDOG):
+            assert judged(None, other, damage=damage).startswith("not the error of this fault: ")
     for kind, text in ((rtl.LAST, "a soft reset did not end"), (rtl.LOST, "")):
         job = replace(jobs[0], again="soft", fault=(kind, 0, 3))
         assert trouble.vain_reset(replace(good, reset="soft in vain"), job) == text

@@ -225,8 +225,8 @@ def test_a_compiler_that_refuses_everything_fails(simulated, no_verilog, monkeyp
         raise UserError(reason)
     jobs = simulated[2][0][0][1]
     programs = SimpleNamespace(coverage=None, runs=[
-        runs for n, runs in enumerate(simulated[2][0][1].runs) if n % 3 != 2])
-    assert len(jobs) == 3 * SEEDS
+        runs for n, runs in enumerate(simulated[2][0][1].runs) if n % 5 != 4])
+    assert len(jobs) == 5 * SEEDS
     monkeypatch.setattr(module, "compile_graph", refuse)
     monkeypatch.setattr(module.rtl, "simulate", lambda *arguments, **options: programs)
     lines = []
@@ -253,7 +253,7 @@ def test_one_refusal_is_counted(simulated, no_verilog, monkeypatch, reason, fail
             raise UserError(reason)
         return real(graph, arch, batch)
     runs = SimpleNamespace(coverage=None, runs=[
-        run for n, run in enumerate(simulated[2][0][1].runs) if n != 2])
+        run for n, run in enumerate(simulated[2][0][1].runs) if n != 4])
     monkeypatch.setattr(module, "compile_graph", once)
     monkeypatch.setattr(module.rtl, "simulate", lambda *arguments, **options: runs)
     lines = []
@@ -263,7 +263,7 @@ def test_one_refusal_is_counted(simulated, no_verilog, monkeypatch, reason, fail
     # What is repeated alone may be one that is refused.
     if not failed:
         calls.clear()
-        runs.runs = runs.runs[:2]
+        runs.runs = runs.runs[:4]
         assert not regress([CHIP], seed=0, show=lines.append)[0].failure
 
 

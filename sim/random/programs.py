@@ -293,7 +293,7 @@ class _Writer:
         rows_apart = 0                          # parts of the rows that each tap has
         if executes(arch, Opcode.ARRAY, "side", 3) and self.own_rows.random() < 0.5:
             rows_used = rows_apart = self.own_rows.choice(
-                [n for n in (1, 1, 1, 2, 2, 4, 8) if n <= arch.banks])
+                [n for n in (1, 2, 4, 8) if n <= arch.banks])
             narrow, words_a_pass = 0, rows_used * arch.height_unit
         known, weights = self.run(self.slots.all(axis=1)), self.run(self.weights, arch.fill)
         if known is None or weights is None:

@@ -139,7 +139,7 @@ class _Sdram:
         # hold 32 bits a word, the highest word first.
         size = sdram["bytes"]
         pattern = random.Random(seed)
-        sent = [bytes(pattern.randrange(256) for _ in range(size)) for _ in phases]
+        sent = [pattern.randbytes(size) for _ in phases]
         self.write("sdram_dfii_pi0_address", 0)
         self.write("sdram_dfii_pi0_baddress", 0)
         self.command(0, _RAS | _CS)

@@ -158,3 +158,13 @@ def test_bits_of_control_are_registers_of_the_circuit(change):
     found = re.findall(r"wire width (\d+) \\control_\d+$", text, re.MULTILINE)
     _, terms = terms_of(arch)["array"]
     assert terms["control"] == sum(map(int, found)) > 0
+
+
+@pytest.mark.parametrize("latency, bits", [(13, 4), (14, 4), (15, 5)])
+def test_bits_of_a_latency_hold_two_more(latency, bits):
+    """The counter of what is in flight, a register of the circuit."""
+    columns = latency - _facts(CHIP)["latency"] + CHIP.columns
+    arch = Arch(**(CHIP.to_dict() | {"columns": columns, "post_lanes": 1}))
+    assert _facts(arch)["latency"] == latency
+    found = re.search(r"wire width (\d+) \\in_flight$", core_rtlil(arch), re.MULTILINE)
+    assert terms_of(arch)["array"][1]["latency bits"] == int(found[1]) == bits

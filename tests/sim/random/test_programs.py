@@ -122,3 +122,15 @@ def test_room_for_data_is_one_or_three_pages():
         writer = programs._Writer(Arch(rows=2, columns=2), seed, 10)
         rooms.add(writer.window - writer.free)
     assert rooms == {PAGE_BYTES, 3 * PAGE_BYTES}
+
+
+def test_taps_in_rows_have_all_parts_of_the_rows():
+    """Of a chip whose rows see pixels of their own: every power of two of them that there is room
+    for, and every kernel with it."""
+    arch = random_arch(1)
+    assert arch.banks == 6
+    found = {(code.height, code.kernel_x) for seed in range(60)
+             for code in random_program(arch, seed, synchronize).instructions
+             if code.opcode == Opcode.ARRAY and code.side == 3}
+    assert found == {(height, width) for height in (1, 2, 4) for width in (1, 2, 3, 4)
+                     if height * width <= 6}

@@ -84,10 +84,12 @@ def _damaged(program: Program, kind: str, draw: random.Random) -> Program:
     elif kind == _CHANGED:
         code[-1] = replace(code[-1], fields={
             "checksum": code[-1].fields["checksum"] ^ 1 << draw.randrange(32)})
-    elif kind == _ENDLESS:                      # the window ends after the last of the others
+    elif kind == _ENDLESS:
+        # The window ends after the last of the others, and a program begins at a multiple of 64.
         code.pop()
-        window += -(-len(code) * size // 64) * 64
-        place = window - len(code) * size
+        load = next(item for item in code if item.opcode == Opcode.LOAD)
+        code += [replace(load, wait=0, signal=0)] * (-len(code) % 4)
+        place, window = window, window + len(code) * size
     image = bytearray(program.image.ljust(window, b"\0"))
     for n, item in enumerate(code):
         image[place + n * size:place + (n + 1) * size] = item.to_bytes(size)

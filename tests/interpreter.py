@@ -20,7 +20,7 @@ class Interpreter:
         self.arch, self.memory = arch, bytearray(memory)
         self.activations = [[0] * arch.vector for _ in range(arch.activation_depth)]
         self.operands = [[0] * arch.vector for _ in range(arch.operand_depth)]
-        self.weights, self.parameters, self.table = {}, {}, {}
+        self.weights, self.parameters, self.table, self.pool = {}, {}, {}, {}
         self.sums = [[0] * arch.columns for _ in range(arch.accumulator_depth)]
         self.items, self.results, self.touched = [], [], []
         self.images = {format: {code: int(format.image(code)) for code in range(1 << format.width)
@@ -51,7 +51,7 @@ class Interpreter:
                 self.now.add((Memory(i.memory).name, into, True))
                 size = {0: arch.activation_bytes, 1: arch.weight_bytes,
                         2: arch.parameter_bytes, 3: arch.activation_bytes,
-                        4: arch.table_bytes}[i.memory]
+                        4: arch.table_bytes, 5: arch.pool_bytes}[i.memory]
                 if i.step_even:                 # windows of the run's bytes
                     first = (word // 2 * (i.step_even + i.step_odd)
                              + word % 2 * i.step_even) + i.row_stride * row
@@ -73,6 +73,8 @@ class Interpreter:
                     self.weights[into] = [
                         code >> n * arch.weight.width & ((1 << arch.weight.width) - 1)
                         for n in range(arch.columns * arch.lanes)]
+                elif i.memory == Memory.POOL:
+                    self.pool[into] = code & (1 << arch.weight.width) - 1
                 elif i.memory == Memory.TABLE:
                     half = 1 << arch.activation.width - 1
                     self.table[into] = (code + half) % (2 * half) - half
@@ -122,7 +124,11 @@ class Interpreter:
                     rows = []
                     height = i.height * arch.height_unit or arch.rows
                     own = arch.weight.width
-                    width = arch.weight_widths[i.narrow - 1] if i.narrow else own
+                    forms = (own, *arch.weight_widths, *arch.weight_pools)
+                    width, pool = forms[i.narrow], i.narrow - len(arch.weight_widths) - 1
+                    first = pool << max(arch.weight_pools, default=0)
+                    if pool >= 0:
+                        self.now |= {("POOL", first + n, False) for n in range(1 << width)}
                     count = -(-height * width // own)
                     scales = arch.weight.block_scale
                     for n in range(count + (scales is not None)):
@@ -131,6 +137,9 @@ class Interpreter:
                     for n in range(height):
                         codes = [self.of_row(held, place, n, width)
                                  for place in range(arch.columns * arch.lanes)]
+                        if pool >= 0:           # numbers of weights there, without a sign
+                            codes = [self.pool[first + (code & (1 << width) - 1)]
+                                     for code in codes]
                         rows.append(self.parts(codes, arch.weight, True) if i.signs else
                                     [weight_images[c] for c in codes])
                     idle = [weight_images[n % arch.lanes % 2 if arch.weight.binary else 0]

@@ -57,13 +57,19 @@ WALKS = {
         "hw/core/load.py",                      # what makes windows
         "gen/compile/taps.py"},                 # which layers use it
     "weight_widths": OPTION | {
-        "hw/spec/legality.py", "hw/spec/widths.py",             # ARRAY.narrow
-        "hw/spec/narrow.py",                    # how rows share a word
-        "hw/core/compute.py", "hw/core/feeder.py",              # what cuts words into rows
+        "hw/spec/narrow.py",                    # how rows share a word; others ask `code_widths`
         "gen/compile/layer.py",                 # which width a layer's weights have
         "gen/flow/fit_chip.py",                 # which widths pay
         "gen/cli/commands/network.py",          # widths that `quantize --budget` may choose
-        "sim/random/graphs.py", "sim/random/programs.py"},      # random weights of such widths
+        "sim/random/graphs.py"},                # random weights of such widths
+    "weight_pools": OPTION - {"gen/measure/module_terms.py"} | {
+        "gen/measure/estimate.py",              # refused, as it was not measured
+        "hw/spec/legality.py",                  # LOAD's memory
+        "hw/spec/narrow.py", "hw/spec/timing.py",               # where a pool is, a cycle more
+        "hw/core/compute.py", "hw/core/top.py",                 # the memory
+        "gen/compile/layer.py",                 # which layers use it
+        "gen/flow/fit_chip.py",                 # whether it pays
+        "sim/random/graphs.py"},                # random weights, few of them different
     "bit_planes": OPTION | {
         "hw/spec/legality.py",                  # ARRAY.double
         "hw/core/compute.py", "hw/core/accumulator.py",         # the control, and what doubles

@@ -20,6 +20,7 @@ from .layer_code import LayerCode
 from .layer_data import parameter_bytes, weight_bytes
 from .maps import find_places, layers_of, plan_layers, vector_of
 from .operands import operand_lives
+from .pools import pool_bytes
 from .stream import Region, Sink, Stream
 from .tables import table_bytes
 
@@ -93,7 +94,8 @@ def compile_graph(graph: Graph, arch: Arch, batch: int = 1, *,
         raise WrongFormat(f"{error}; {format_advice(given, arch)}") from None
     images = choose(graph, layers, recipes, arch, batch)
     tall, layers = stack(graph, images), stack_layers(layers, graph, images)
-    sections = Sections("code", "weights", "parameters", "tables", "inputs", "outputs", "spill")
+    sections = Sections("code", "weights", "parameters", "tables", "pools", "inputs", "outputs",
+                        "spill")
     places = find_places(tall, layers, recipes, images, batch // images, sections, arch)
     if outside := [name for name in places.where if vector_of(graph.tensors[name], arch)
                    > arch.vector]:
@@ -107,7 +109,7 @@ def compile_graph(graph: Graph, arch: Arch, batch: int = 1, *,
     constants: dict = {}
     for layer, plan in zip(layers, plans, strict=True):
         data = {"weights": weight_bytes(layer, plan.parts), "parameters": parameter_bytes(layer),
-                "tables": table_bytes(layer)}
+                "tables": table_bytes(layer), "pools": pool_bytes(layer)}
         offsets.append({name: sections.add(name, len(data[name])) for name in data})
         for name in data:
             constants.setdefault(name, []).append((offsets[-1][name], data[name]))

@@ -68,7 +68,8 @@ def _array(conv, layer, plan, offsets, starts):
         parameters=starts["parameters"] + offsets["parameters"],
         table=starts["tables"] + offsets["tables"],
         weight_bytes=tuple(map(layer.weight_word_bytes, range(layer.column_blocks))),
-        height=layer.height, side=3 if layer.part else layer.side, narrow=layer.narrow or None)
+        height=layer.height, side=3 if layer.part else layer.side, narrow=layer.narrow or None,
+        weight_pool=None if layer.weight_pool is None else starts["pools"] + offsets["pools"])
 
 
 def _layer(conv, layer, plan, images, rounds, arch, tensors, taps, array):
@@ -155,6 +156,7 @@ def describe(graph: Graph, layers: Sequence[Layer], plans: Sequence[Plan], taps:
             (Space.ACTIVATION, _peak(layers, plans, placement, shapes, vectors)),
             (Space.WEIGHT, stream.weights.peak), (Space.PARAMETER, stream.parameters.peak),
             (Space.ACCUMULATOR, stream.accumulators.peak), (Space.OPERAND, operands.peak),
-            (Space.TABLE, stream.tables.peak)) if MEMORIES[space].exists(arch)},
+            (Space.TABLE, stream.tables.peak), (Space.POOL, stream.pool_peak))
+            if MEMORIES[space].exists(arch)},
         depth={f"{row.name}_words": row.depth(arch) for row in MEMORIES.values()
                if row.exists(arch)})

@@ -196,11 +196,11 @@ def code_bytes(code: Sequence[Instruction], arch: Arch) -> bytes:
 
 def assemble_image(code: Sequence[Instruction], arch: Arch, sections: Sections,
                    constants: Mapping[str, Sequence[tuple[int, bytes]]]) -> bytes:
-    """The bytes of external memory from the start of the window to the end of the tables.
+    """The bytes of external memory from the start of the window to the end of the pools.
 
     `constants` is {section: [(byte offset in the section, bytes)]}; all else is 0.
     """
-    image = bytearray(sections.starts["tables"] + sections.sizes["tables"])
+    image = bytearray(sections.starts["pools"] + sections.sizes["pools"])
     start = sections.starts["code"]
     text = code_bytes(code, arch)
     image[start:start + len(text)] = text

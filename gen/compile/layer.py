@@ -7,7 +7,7 @@ from itertools import accumulate, pairwise
 import numpy as np
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.host import Box
-from systolith.hw.spec.narrow import words_of_rows
+from systolith.hw.spec.narrow import pool_of, width_of, words_of_rows
 from systolith.hw.spec.timing import shortest_pass
 from systolith.sim.model.conv import Conv
 from systolith.sim.model.weights import Weights
@@ -209,10 +209,10 @@ class Layer:
 
     @cached_property
     def narrow(self) -> int:
-        """Which of the chip's narrower widths the weights have in memory, as of ARRAY's field
-        `narrow`: the one with the fewest words that holds them all; 0: the chip's own."""
+        """Which of the chip's narrower widths, or pools, the weights have in memory, as of ARRAY's
+        field `narrow`: the one with the fewest words that holds them all; 0: the chip's own."""
         arch = self.arch
-        if self.signs or len(self.addends) > 1 or not arch.weight_widths or self.part:
+        if self.signs or len(self.addends) > 1 or not arch.code_widths or self.part:
             return 0
         weights = self.conv.weights.in_format(arch.weight)
         if weights is None:             # `check_layer` refuses it
@@ -221,7 +221,34 @@ class Layer:
         low, high = min(images.min(initial=0), 0), max(images.max(initial=0), 0)
         fitting = [0, *(n for n, width in enumerate(arch.weight_widths, 1)
                         if -1 << width - 1 <= low and high < 1 << width - 1)]
-        return min(fitting, key=lambda n: (words_of_rows(self.height, n, arch), n))
+        for n in range(1 + len(arch.weight_widths), 1 + len(arch.code_widths)):
+            size = 1 << width_of(n, arch)
+            # what is saved must be more than what loading the pool takes
+            saved = images.size * (arch.weight.width - width_of(n, arch)) // 8
+            if len(self.pool_codes) <= size and saved > size * arch.pool_bytes:
+                fitting.append(n)
+        turn = self.index               # layers take turns, so that a pool is loaded in time
+        return min(fitting, key=lambda n: (
+            words_of_rows(self.height, n, arch), pool_of(n, arch) is not None,
+            n <= len(arch.weight_widths) and n, (n + turn) % max(1, len(arch.weight_pools)), n))
+
+    @cached_property
+    def pool_codes(self) -> np.ndarray:
+        """The chip's codes of all weights that the layer has, that of 0 first: lanes without
+        channel have it."""
+        weights = self.conv.weights.in_format(self.arch.weight)
+        assert weights is not None, "the layer is checked"
+        codes = np.unique(weights.codes)
+        return np.concatenate([[0], codes[codes != 0]])
+
+    @property
+    def weight_pool(self) -> np.ndarray | None:
+        """The chip's codes of the pool that its weights are numbers in, as many as the pool has;
+        None: they are in none."""
+        if pool_of(self.narrow, self.arch) is None:
+            return None
+        size = 1 << width_of(self.narrow, self.arch)
+        return np.pad(self.pool_codes, (0, size - len(self.pool_codes)))
 
     @cached_property
     def pass_words(self) -> int:

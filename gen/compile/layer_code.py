@@ -10,6 +10,7 @@ from .boxes import boxes
 from .layer import Layer
 from .operands import OperandMemory
 from .plan import Plan
+from .pools import load_pool
 from .stream import Region, Sink, Stream
 from .tables import looked_up
 from .windows import row_words, window_fields
@@ -31,7 +32,7 @@ class LayerCode:
 
     def __init__(self, stream: Stream, layer: Layer, plan: Plan, source: Region | tuple[int, tuple],
                  operand: Region | tuple[OperandMemory, tuple] | None, sink: Sink, weights: int,
-                 parameters: int, tables: int):
+                 parameters: int, tables: int, pools: int):
         """
         Parameters
         ----------
@@ -44,13 +45,14 @@ class LayerCode:
         operand : Region, or (OperandMemory, outside), or None
             The operand, in the same way.
         sink : Sink
-        weights, parameters, tables : int
+        weights, parameters, tables, pools : int
             Byte offsets of the layer's constants in their sections.
         """
         self.stream, self.layer, self.plan = stream, layer, plan
         self.arch, self.source, self.operand, self.sink = layer.arch, source, operand, sink
         self.image = 0                          # the image of the round that is computed
         self.weights, self.parameters, self.tables = weights, parameters, tables
+        self.pools = pools
         self.buffers: dict[int, tuple[tuple, Region]] = {}     # (image, tile, part), Region
         self.turn = 0
         _, self.height, self.width = sink.shape
@@ -83,6 +85,7 @@ class LayerCode:
     def emit(self) -> None:
         """Append the instructions to the stream."""
         plan = self.plan
+        load_pool(self.stream, self.layer, self.pools)
         for first in range(0, self.layer.column_blocks, plan.column_group):
             group = range(first, min(first + plan.column_group, self.layer.column_blocks))
             for image, (number, tile) in product(

@@ -108,6 +108,9 @@ def _stored(codes, layer):
     """Weight codes [passes * height, columns * lanes] of all column blocks as they lie in external
     memory."""
     arch = layer.arch
+    if layer.weight_pool is not None:                  # their numbers in the pool
+        places = np.argsort(layer.pool_codes)
+        codes = places[np.searchsorted(layer.pool_codes, codes, sorter=places)].astype(codes.dtype)
     codes = pack_rows(codes.reshape(-1, layer.height, arch.columns * arch.lanes), layer.narrow,
                       arch).reshape(-1, arch.columns * arch.lanes)
     words = np.frombuffer(pack_weight_words(codes, arch), np.uint8).reshape(len(codes), -1)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from systolith.gen.kit.errors import UserError
 from systolith.hw.formats import Int
 from systolith.hw.spec.arch import KEYS, Arch
@@ -45,6 +46,8 @@ class Need:
         Why a network with several such layers is faster with twice the value; empty: it is not.
     all_of : bool
         Whether the field is a tuple of all values that layers need, the largest first.
+    turns : bool
+        Whether it is a tuple of the largest value, twice where several layers take turns at it.
     """
     field: str
     value: Callable[[Conv, Tensors, Arch], int]
@@ -53,6 +56,7 @@ class Need:
     enough: Callable[[Arch, int], int] | None = None
     several: str = ""
     all_of: bool = False
+    turns: bool = False
 
     @property
     def key(self) -> str:
@@ -65,7 +69,10 @@ class Need:
 
     def wanted(self, graph: Graph, arch: Arch) -> Any:
         """The value that serves all layers of a graph; 0, False or () where none needs it."""
-        values = {self.value(conv, graph.tensors, arch) for conv in graph.layers}
+        every = [self.value(conv, graph.tensors, arch) for conv in graph.layers]
+        values = set(every)
+        if self.turns:
+            return (max(every, default=0),) * min(2, len(every) - every.count(0))
         if self.all_of:
             return tuple(sorted(values - {0}, reverse=True))
         return max(values, default=0)
@@ -188,6 +195,18 @@ def _narrow_bits(conv, tensors, arch):
     return min(fitting, default=0)
 
 
+def _pool_bits(conv, tensors, arch):
+    """Bits of numbers of all weights of a layer that differ, 0 among them, where these are fewer
+    than half of a weight's, or half, and no such width holds the weights; 0: none."""
+    if not _plain_integers(arch.weight) or conv.weights.format.binary or (
+            conv.weights.in_format(arch.weight) is None):
+        return 0
+    bits = max(2, (len(np.union1d(conv.weights.images, 0)) - 1).bit_length())
+    most = min(4, arch.weight.width // 2)
+    held = any(conv.weights.in_format(Int(n)) is not None for n in range(2, bits + 1))
+    return bits if bits <= most and not held else 0
+
+
 def _plain_integers(form):
     return form.uniform and form.signed and form.block_scale is None
 
@@ -221,6 +240,7 @@ SAVINGS = (
     Need("load_windows", _has_windows, "kernels over images of few channels"),
     Need("packed_halves", _reads_halves, "layers of activations and weights of half the bits"),
     Need("weight_widths", _narrow_bits, "weights of few bits", all_of=True),
+    Need("weight_pools", _pool_bits, "few different weights", all_of=True, turns=True),
 )
 #: What an option must save of the cycles, as a share, to be worth having.
 WORTH = 0.05

@@ -69,6 +69,8 @@ class Stream:
         Allocation of the four memories.
     loaded : dict
         What is in weight memory of the weights that stay there for several images.
+    pools : dict of int to tuple of int
+        The pool, codes of weights, that was loaded from a word of the pool memory on.
     last_input : (first, end)
         Activation words of the input that was loaded last.
     layer : int
@@ -82,8 +84,14 @@ class Stream:
         self.accumulators = Ring(arch.accumulator_depth)
         self.tables = Ring(MEMORIES[Space.TABLE].depth(arch))
         self.loaded: dict = {}
+        self.pools: dict[int, tuple[int, ...]] = {}
         self.last_input = (0, 0)
         self.layer = 0
+
+    @property
+    def pool_peak(self) -> int:
+        """Words of the pool memory that are used."""
+        return max((first + len(pool) for first, pool in self.pools.items()), default=0)
 
     def add(self, opcode: Opcode, section: str | None = None, **fields: Any) -> None:
         """Append an instruction. Raises UserError where the program becomes too long."""

@@ -301,8 +301,9 @@ class _Search:
                     self._set(saving.field, value, f"{_counted(saving, layers)}; without it "
                               f"{now / then - 1:.0%} more cycles")
                     now = then
-                elif saving.field == "weight_widths" and then <= now:
-                    self._narrow_weights(value, layers, share)
+                elif saving.field in ("weight_widths", "weight_pools") and then <= (
+                        1 + WORTH / 5) * now:
+                    self._narrow_weights(saving, value, layers, share)
         lanes = self.arch.post_lanes
         while "post_lanes" not in self.fixed and self.arch.group % (2 * lanes) == 0:
             then = self._measured(post_lanes=2 * lanes)
@@ -313,8 +314,8 @@ class _Search:
                       "cycles")
             now = then
 
-    def _narrow_weights(self, widths, layers, share):
-        """Set `weight_widths` where half the weight memory or less is enough with them."""
+    def _narrow_weights(self, saving, value, layers, share):
+        """Give weights fewer bits where half the weight memory or less is enough with them."""
         if "weight_depth" in self.fixed:
             return
         least, most = _BUFFERS["weight_depth"][1], (1 + share) * self._measured()
@@ -325,10 +326,9 @@ class _Search:
                     weight_depth=words // 2, **changes) <= most:
                 words //= 2
             return words
-        whole, narrow = depth(), depth(weight_widths=widths)
+        whole, narrow = depth(), depth(**{saving.field: value})
         if narrow < whole:
-            [saving] = (item for item in SAVINGS if item.field == "weight_widths")
-            self._set("weight_widths", widths, f"{_counted(saving, layers)}; {narrow:,} words of "
+            self._set(saving.field, value, f"{_counted(saving, layers)}; {narrow:,} words of "
                       f"weights instead of {whole:,}")
 
     def _shrink(self, share):

@@ -11,8 +11,8 @@ from typing import Any
 
 from systolith.hw.element.element import arithmetic_of
 from systolith.hw.spec.arch import Arch
-from systolith.hw.spec.isa import HEAD, Memory, Opcode, Unit
-from systolith.hw.spec.memories import MEMORIES, Space, loadable, word_bytes
+from systolith.hw.spec.isa import HEAD, Opcode, Unit
+from systolith.hw.spec.memories import MEMORIES, Space, loadable, memory_flags, word_bytes
 from systolith.hw.spec.numbers import SHIFT_BITS
 from systolith.hw.spec.timing import (
     LANE_ENTRY,
@@ -351,7 +351,7 @@ def read_entry(arch: Arch) -> int:
     """Bits that the arbiter keeps of a burst."""
     facts = _facts(arch)
     windows = 2 * kept_bits(arch, Opcode.LOAD)["step_even"] + bits_of(arch.beat_bytes)
-    tag = (len(Memory) + facts["longest"] + bits_of(facts["slots"]) + _UNITS + 1
+    tag = (memory_flags(arch) + facts["longest"] + bits_of(facts["slots"]) + _UNITS + 1
            + arch.diagnosis * _LAYER + arch.load_windows * windows)
     return 4 + facts["burst"] + arch.diagnosis * facts["offset"] + tag
 

@@ -39,4 +39,4 @@ def scratchpads(arch: Arch) -> list[tuple[int, int, int]]:
     """(depth, bits, parts) of the memories that are directly in the core."""
     parts = {Space.ACTIVATION: arch.slots, Space.OPERAND: arch.groups_per_word}
     return [(row.depth(arch), row.bits(arch), parts.get(row.space, 1)) for row in loadable(arch)
-            if row.space != Space.TABLE]
+            if row.space not in (Space.TABLE, Space.POOL)]

@@ -5,9 +5,9 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from systolith.hw.spec import isa
 from systolith.hw.spec.arch import Arch
-from systolith.hw.spec.isa import Memory, Opcode, Unit
+from systolith.hw.spec.isa import Opcode, Unit
 from systolith.hw.spec.legality import executes
-from systolith.hw.spec.memories import loadable, word_bytes
+from systolith.hw.spec.memories import loadable, memory_flags, word_bytes
 from systolith.hw.spec.registers import REPORT, SEQUENCER, ErrorCode
 from systolith.hw.spec.timing import FETCHES, LOAD_BURSTS
 from systolith.hw.spec.widths import where_bits
@@ -27,7 +27,7 @@ def load_tag(arch: Arch) -> data.StructLayout:
     words = max(row.depth(arch) for row in loadable(arch))
     beats = max(word_bytes(row.space, arch) for row in loadable(arch)) // arch.beat_bytes
     return data.StructLayout({
-        "memory": len(Memory), "base": (words - 1).bit_length(), "last_beat": range(beats),
+        "memory": memory_flags(arch), "base": (words - 1).bit_length(), "last_beat": range(beats),
         "layer": where_bits(arch, load["layer"].width), "signal": load["signal"].shape, "final": 1,
         **(dict.fromkeys(("step_even", "step_odd"), load["step_even"].shape)
            | {"spare": range(arch.beat_bytes)}

@@ -9,8 +9,9 @@ cycle s in which a pixel is decided on: its coordinates are there in s + 1, its 
 s + 2, its word enters the array in s + `timing.word_latency`.
 """
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
+from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from systolith.hw.spec import isa
 from systolith.hw.spec.arch import Arch
@@ -20,6 +21,7 @@ from systolith.hw.spec.timing import (
     REVISIT,
     array_latency,
     column_delay,
+    pool_stages,
     shortest_pass,
     word_latency,
 )
@@ -37,9 +39,10 @@ __all__ = ["Compute"]
 _POST = 1 << isa.Unit.POST
 
 
-def _extended(code, width):
-    """A number with a sign, in as many bits."""
-    return Cat(code, code[-1].replicate(width - len(code)))
+def _extended(code, width, sign=True):
+    """A number with or without a sign, in as many bits."""
+    left = width - len(code)
+    return Cat(code, code[-1].replicate(left) if sign else Const(0, left))
 
 
 class _Flow:
@@ -88,6 +91,8 @@ class Compute(ExecutionUnit):
         The accumulators' second read port, all columns at once; data one cycle later.
     started : Out(1)
         A filling of weights is swapped in: a pass starts.
+    pool_enable, pool_address, pool_data : In
+        The pool memory's write port, if the chip has pools.
     """
 
     def __init__(self, *, arch: Arch) -> None:
@@ -103,6 +108,8 @@ class Compute(ExecutionUnit):
             "read_address": In(range(arch.accumulator_depth)),
             "read_data": Out(data.ArrayLayout(signed(arch.accumulator_bits), arch.columns)),
             "started": Out(1),
+            **({"pool_enable": In(1), "pool_address": In(range(arch.pool_depth)),
+                "pool_data": In(arch.weight.width)} if arch.weight_pools else {}),
         })
 
     @property
@@ -216,7 +223,7 @@ class Compute(ExecutionUnit):
             feeder.least.eq(keep(m, arch, flow.begun, Mux(whole, shortest, Mux(
                 filled < REVISIT, REVISIT, filled) - 1)[:len(feeder.least)], "least")),
         ]
-        if arch.weight_widths:
+        if arch.code_widths:
             m.d.comb += feeder.narrow.eq(keep(m, arch, flow.begun, new.narrow, "narrow"))
         # Two cycles later than this, the instruction may be another one.
         swapped_first = Signal()
@@ -262,7 +269,8 @@ class Compute(ExecutionUnit):
         word, weights = (Signal.like(read, name=name, reset_less=True) for name, read in (
             ("word", self.activation_data), ("weights", self.weight_data)))
         m.d.sync += [word.eq(self.activation_data), weights.eq(self.weight_data)]
-        own = weights if not arch.weight_widths else self._row_of(m, weights, later)
+        lag = pool_stages(arch)
+        own = weights if not arch.code_widths else self._row_of(m, weights, later)
         # Rows that passes fill, from the cycle in which the first word of the first pass enters; in
         # that one, all rows take weights.
         swap, first = (later(value, enters - 1, name) for value, name in (
@@ -288,7 +296,8 @@ class Compute(ExecutionUnit):
             activations = activations & Cat(bit.replicate(arch.lanes) for bit in used)
         m.d.comb += [
             self.activation_address.eq(addresses),
-            self.weight_address.eq(later(self.feeder.address, enters - 4, "weight_address")),
+            self.weight_address.eq(later(
+                self.feeder.address, enters - 4 - lag, "weight_address")),
             array.swap.eq(takes),
             array.weights.eq(Mux(later(self.feeder.fetching, enters - 1, "fetching"), own, idle)),
             array.activations.eq(activations),
@@ -308,7 +317,7 @@ class Compute(ExecutionUnit):
         arch = self.arch
         parts, _ = parts_of(arch)
         before = Signal.like(word, reset_less=True)
-        soon = later(self.feeder.part, word_latency(arch) - 2, "part")
+        soon = later(self.feeder.part, word_latency(arch) - pool_stages(arch) - 2, "part")
         fresh = Signal()
         with m.Switch(soon):
             for number, part in enumerate(parts):
@@ -326,9 +335,37 @@ class Compute(ExecutionUnit):
             for number, part in enumerate(parts):
                 with m.Case(number):
                     m.d.comb += own.eq(Cat(
-                        _extended(bits[part.first:part.first + part.width], width)
-                        for bits in both))
-        return own
+                        _extended(bits[part.first:part.first + part.width], width,
+                                  sign=part.pool is None) for bits in both))
+        return self._of_pool(m, own, chosen) if arch.weight_pools else own
+
+    def _of_pool(self, m, own, chosen):
+        """The weights of a row a cycle later: those of a pool in place of their numbers, which are
+        the lowest bits of `own`. `chosen` is the row's part."""
+        arch = self.arch
+        numbers, found = (Signal.like(own, name=f"{name}_weights", reset_less=True)
+                          for name in ("numbered", "pooled"))
+        pool = Signal(range(max(2, len(arch.weight_pools))), reset_less=True)
+        pooled = Signal(reset_less=True)
+        most, width = max(arch.weight_pools), arch.weight.width
+        m.d.sync += [numbers.eq(own), pooled.eq(0)]
+        with m.Switch(chosen):
+            for number, part in enumerate(parts_of(arch)[0]):
+                if part.pool is not None:
+                    with m.Case(number):
+                        m.d.sync += [pooled.eq(1), pool.eq(part.pool >> most)]
+        m.submodules.pool = memory = Memory(
+            shape=width, depth=arch.pool_depth, init=[], attrs={"no_rw_check": 1})
+        port = memory.write_port()
+        m.d.comb += [port.en.eq(self.pool_enable), port.addr.eq(self.pool_address),
+                     port.data.eq(self.pool_data)]
+        for n in range(arch.columns * arch.lanes):
+            read = memory.read_port(domain="comb")
+            number = numbers.word_select(n, width)
+            m.d.comb += [
+                read.addr.eq(Cat(number[:most], pool)),
+                found.word_select(n, width).eq(Mux(pooled, read.data, number))]
+        return found
 
     def _delayed_control(self, m, flow, pixels, results):
         """What column 0's accumulator does with a pixel's sum, when the sum is about to arrive."""

@@ -42,7 +42,7 @@ class WeightFeeder(wiring.Component):
         A word was decided on in the cycle before.
     address : Out(range(weight_depth))
         Weight word, two cycles after it was decided on.
-    narrow : In(range(len(weight_widths) + 1))
+    narrow : In(range(len(code_widths) + 1))
         One cycle after `swap`: the instruction's field. Only on chips with narrow weights.
     part : Out(range(parts))
         While `fetching`: which of `narrow.parts_of` a row's weights are. Only on such chips.
@@ -55,8 +55,8 @@ class WeightFeeder(wiring.Component):
             "loaded": Out(1, init=1), "filled": Out(1), "swap": In(1), "first": In(1),
             "base": In(word), "address": Out(word), "least": In(range(shortest_pass(arch))),
             "more": In(range(arch.fill)), "fetching": Out(1), **({
-                "narrow": In(range(len(arch.weight_widths) + 1)),
-                "part": Out(range(len(parts_of(arch)[0])))} if arch.weight_widths else {}),
+                "narrow": In(range(len(arch.code_widths) + 1)),
+                "part": Out(range(len(parts_of(arch)[0])))} if arch.code_widths else {}),
         })
 
     def elaborate(self, platform: object) -> Module:
@@ -86,7 +86,7 @@ class WeightFeeder(wiring.Component):
                 m.d.sync += [filling.eq(more != 0), more.eq(more - 1)]
         m.d.comb += self.fetching.eq(swapped | filling)
         further: Value = Const(1)
-        if self.arch.weight_widths:
+        if self.arch.code_widths:
             parts, starts = parts_of(self.arch)
             following = Signal.like(self.part)
             further = Signal()

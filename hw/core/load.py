@@ -8,7 +8,7 @@ from amaranth.lib.wiring import Out
 from systolith.hw.spec import isa
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.isa import Memory, Opcode
-from systolith.hw.spec.memories import Space, loadable, word_bytes
+from systolith.hw.spec.memories import Space, loadable, memory_flags, word_bytes
 from systolith.hw.spec.registers import UnitState
 from systolith.hw.spec.timing import LOAD_BURSTS
 
@@ -59,10 +59,10 @@ class Load(ExecutionUnit):
     o : Out(stream)
         One word per transfer: `memory` (one bit for each `Memory`; all 0 while there is no word),
         `address` (to be truncated to the memory's depth) and the word as each memory has it in
-        `activation` (the operand memory, too), `weight`, `parameter` and, if the chip has tables,
-        `table` (only the one that `memory` names is meaningful). While `ready` is low no beat is
-        taken, so it should be high while there is no word.
-    upcoming : Out(len(Memory))
+        `activation` (the operand memory, too), `weight`, `parameter` and, if the chip has them,
+        `table` and `pool` (only the one that `memory` names is meaningful). While `ready` is low no
+        beat is taken, so it should be high while there is no word.
+    upcoming : Out(memory_flags(arch))
         `memory` of the next cycle, so that `ready` can be a register.
     """
 
@@ -71,10 +71,10 @@ class Load(ExecutionUnit):
         super().__init__(Opcode.LOAD, arch=arch, own={
             "read": Out(LoadSignature(arch)),
             "o": Out(stream.Signature(data.StructLayout({
-                "memory": len(Memory), "address": tag["base"].shape, **{
+                "memory": memory_flags(arch), "address": tag["base"].shape, **{
                     row.name: row.bits(arch) for row in loadable(arch)
                     if row.space != Space.OPERAND}}))),
-            "upcoming": Out(len(Memory)),
+            "upcoming": Out(memory_flags(arch)),
         })
 
     def _word_beats(self) -> dict[Memory, int]:

@@ -198,6 +198,9 @@ class Core(wiring.Component):
         if post.table_lane is not None:
             m.d.comb += [post.table_address.eq(new.address), post.table_data.eq(new.table),
                          post.table_enable.eq(new.memory[isa.Memory.TABLE])]
+        if arch.weight_pools:
+            m.d.comb += [compute.pool_address.eq(new.address), compute.pool_data.eq(new.pool),
+                         compute.pool_enable.eq(new.memory[isa.Memory.POOL])]
 
     def _elaborate_banks(self, m, attrs):
         """The banks of the activation memory, each read at an address of its own."""

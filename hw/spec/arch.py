@@ -160,6 +160,12 @@ class Arch:
         "and outside, where all of them fit: with int8, [4, 2] lets a word hold the weights of two "
         "or four array rows, so that they take half or a quarter of the memory and of the bus. For "
         "integers."))
+    weight_pools: tuple[int, ...] = field(default=(), metadata=key(
+        "buffers.weight_pools", Several(2, 4, 3, repeats=True),
+        "Bits of the codes of each weight pool: a layer with at most 2**bits different weights "
+        "keeps codes of so many bits in memory, on the chip and outside, which name weights of the "
+        "pool. [4, 4]: two pools of 16 weights, so that the next layer's is loaded in time. For "
+        "integers of more bits; up to three together with buffers.weight_widths."))
     accumulator_depth: int = field(default=512, metadata=key(
         "buffers.accumulators", Whole(2, 1 << 16),
         "Accumulator words; a word is one pixel's sums of all columns."))
@@ -218,7 +224,8 @@ class Arch:
     def __post_init__(self) -> None:
         for name in ("activation", "weight"):
             object.__setattr__(self, name, parse(getattr(self, name)))
-        object.__setattr__(self, "weight_widths", tuple(self.weight_widths))
+        for name in ("weight_widths", "weight_pools"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         for item in KEYS.values():
             item.check(self)
         if self.post_lanes is None:
@@ -542,6 +549,23 @@ class Arch:
         return _up(_up(self.weight_bits, 8) // 8, self.beat_bytes)
 
     @cached_property
+    def code_widths(self) -> tuple[int, ...]:
+        """Bits that weights can have instead of the format's, and their codes in pools."""
+        return (*self.weight_widths, *self.weight_pools)
+
+    @cached_property
+    def pool_depth(self) -> int:
+        """Words of the pool memory, a weight each; for each pool as many as for the largest."""
+        return len(self.weight_pools) << max(self.weight_pools, default=0)
+
+    pool_bits = property(lambda self: self.weight.width)
+
+    @cached_property
+    def pool_bytes(self) -> int:
+        """Bytes of a pool word outside: one beat."""
+        return _up(_up(self.weight.width, 8) // 8, self.beat_bytes)
+
+    @cached_property
     def parameter_bytes(self) -> int:
         """Bytes of a parameter word (post_lanes channels) outside."""
         return _up(_up(self.post_lanes * self.parameter_bits, 8) // 8, self.beat_bytes)
@@ -568,8 +592,8 @@ class Arch:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, the reverse of `Arch(**data)`."""
-        return asdict(self) | {"activation": str(self.activation), "weight": str(self.weight),
-                               "weight_widths": list(self.weight_widths)}
+        return asdict(self) | {"activation": str(self.activation), "weight": str(self.weight)} | {
+            name: list(getattr(self, name)) for name in ("weight_widths", "weight_pools")}
 
 
 #: {field: its key}, in the order of a chip file.

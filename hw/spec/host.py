@@ -255,6 +255,8 @@ class ArrayView(Record):
         Of a weight word of each column block there: the columns that it has channels for.
     narrow : int or None
         As of ARRAY's field, where its weights have fewer bits than the chip's.
+    weight_pool : int or None
+        Offset of the first word of its pool, where its weights are in one.
     """
     images: int
     y: Axis
@@ -273,6 +275,7 @@ class ArrayView(Record):
     height: int
     side: int
     narrow: int | None = field(default=None, metadata=OPTIONAL)
+    weight_pool: int | None = field(default=None, metadata=OPTIONAL)
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,7 @@ class Memory(IntEnum):
     PARAMETER = 2
     OPERAND = 3
     TABLE = 4
+    POOL = 5
 
 
 class Destination(IntEnum):
@@ -142,8 +143,8 @@ OPCODES = {
         Field("identity", 64, "must equal the chip's identity register"),
     ),
     Opcode.LOAD: (
-        Field("memory", 3, "0 activation, 1 weight, 2 parameter, 3 operand, 4 table",
-              most=Memory.TABLE),
+        Field("memory", 3, "0 activation, 1 weight, 2 parameter, 3 operand, 4 table, 5 pool",
+              most=Memory.POOL),
         Field("address", 32, "first byte in external memory; a multiple of the bus width"),
         _count("rows", 12, "runs of contiguous words"),
         _count("words", 16, "words in each run"),
@@ -165,7 +166,9 @@ OPCODES = {
                                  "array row's first, or fewer where weights are narrow"),
         Field("narrow", 2, "N > 0: weights have as many bits as the N-th of the chip's widths, and "
                            "each code of a pass's words has bits of several rows, the first row's "
-                           "lowest; 0: a word for each row; chips with narrow weights only"),
+                           "lowest. Above its widths, N counts its pools, and such bits are the "
+                           "number of a weight in the pool. 0: a word for each row; chips with "
+                           "narrow weights or pools only"),
         Field("base", 20, "activation word of the pixel y = x = 0 in the first block"),
         Field("accumulator", 16, "accumulator word of the first pixel; pixels follow one by one"),
         _count("kernel_y", 7, "passes: outermost loop"),

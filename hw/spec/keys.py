@@ -77,19 +77,22 @@ class Whole(Kind):
 
 @dataclass(frozen=True)
 class Several(Kind):
-    """Up to `most` whole numbers from `low` to `high`, each once: a list in the file, a tuple in
-    `Arch`."""
+    """Up to `most` whole numbers from `low` to `high`, each once unless it `repeats`: a list in the
+    file, a tuple in `Arch`."""
     low: int
     high: int
     most: int
+    repeats: bool = False
 
     def check(self, value: object) -> None:
-        if not isinstance(value, tuple) or len(set(value)) < len(value) or (
+        if not isinstance(value, tuple) or (
+                len(set(value)) < len(value) and not self.repeats) or (
                 len(value) > self.most) or any(
                 isinstance(item, bool) or not isinstance(item, int)
                 or not self.low <= item <= self.high for item in value):
             raise ValueError(f"must be a list of up to {self.most} whole numbers from {self.low} "
-                             f"to {self.high}, each once, not {self._shown(value)}")
+                             f"to {self.high}{'' if self.repeats else ', each once'}, not "
+                             f"{self._shown(value)}")
 
     def read(self, value: object) -> object:
         return super().read(tuple(value) if isinstance(value, list) else value)

@@ -59,6 +59,8 @@ _WINDOWS = ("load_windows", "the chip has no windows")
 OPTIONS = (
     Option(Opcode.LOAD, "memory", Memory.OPERAND, Memory.OPERAND, *_OPERANDS),
     Option(Opcode.LOAD, "memory", Memory.TABLE, Memory.TABLE, *_TABLES),
+    Option(Opcode.LOAD, "memory", Memory.POOL, Memory.POOL, "weight_pools",
+           "the chip has no weight pools"),
     Option(Opcode.LOAD, "step_even", 1, 127, *_WINDOWS),
     Option(Opcode.LOAD, "step_odd", 1, 127, *_WINDOWS),
     Option(Opcode.ARRAY, "starts", 1, 15, "depthwise",
@@ -67,7 +69,7 @@ OPTIONS = (
            "accumulators can be doubled only on chips with bit planes"),
     Option(Opcode.ARRAY, "planes", 1, 1, "plane_rows", "no rows of the chip hold bit planes"),
     Option(Opcode.ARRAY, "signs", 1, 1, *_SIGNS),
-    Option(Opcode.ARRAY, "narrow", 1, 3, "weight_widths", "the chip has no narrow weights"),
+    Option(Opcode.ARRAY, "narrow", 1, 3, "code_widths", "the chip has no narrow weights"),
     Option(Opcode.ARRAY, "side", 1, 2, *_SIDE),
     Option(Opcode.ARRAY, "side", 3, 3, "tap_rows", "the array's rows see the same pixel"),
     Option(Opcode.POST, "signs", 1, 1, *_SIGNS),
@@ -157,7 +159,7 @@ BOUNDS = (
           lambda i, arch: (0, 0 if i.starts or i.signs or arch.weight.block_scale
                            else arch.rows // arch.height_unit)),
     Bound(Opcode.ARRAY, "narrow", "the chip's widths",
-          lambda i, arch: (0, 0 if i.signs else len(arch.weight_widths))),
+          lambda i, arch: (0, 0 if i.signs else len(arch.code_widths))),
     Bound(Opcode.POST, "group", "the groups of the columns and their chunks",
           lambda i, arch: (0, group_field(
               arch.groups_per_columns - 1, 0 if _takes_all_chunks(i) else arch.chunks - 1, arch))),

@@ -10,7 +10,7 @@ from .instruction import Instruction
 from .isa import Memory, Unit
 
 __all__ = ["MEMORIES", "MemoryRow", "Space", "item_bytes", "loadable", "loaded_bytes",
-           "word_bytes"]
+           "memory_flags", "word_bytes"]
 
 
 #: Bits of four blocks of an ECP5's RAM.
@@ -25,8 +25,9 @@ class Space(IntEnum):
     PARAMETER = 2
     OPERAND = 3
     TABLE = 4
-    ACCUMULATOR = 5
-    EXTERNAL = 6
+    POOL = 5
+    ACCUMULATOR = 6
+    EXTERNAL = 7
 
     def depth(self, arch: Arch) -> int | None:
         """Words that the chip has of it; None for EXTERNAL."""
@@ -41,7 +42,7 @@ class MemoryRow:
     ----------
     space : Space
     depth_field : str
-        The field of `Arch` that holds its words.
+        The field or property of `Arch` that holds its words.
     bits_field : str
         The field or property of `Arch` that holds the bits of a word, of one of `copies`.
     bytes_field : str or None
@@ -97,6 +98,8 @@ MEMORIES = {row.space: row for row in (
               (Unit.LOAD, Unit.POST), (Unit.POST,), optional=True),
     MemoryRow(Space.TABLE, "table_depth", "table_bits", "table_bytes", "tables",
               (Unit.LOAD,), (Unit.POST,), optional=True),
+    MemoryRow(Space.POOL, "pool_depth", "pool_bits", "pool_bytes", "pools",
+              (Unit.LOAD,), (Unit.ARRAY,), optional=True),
     MemoryRow(Space.ACCUMULATOR, "accumulator_depth", "accumulator_bits", None, "sums",
               (Unit.ARRAY,), (Unit.ARRAY, Unit.POST), copies_field="columns"),
 )}
@@ -105,6 +108,12 @@ MEMORIES = {row.space: row for row in (
 def loadable(arch: Arch) -> list[MemoryRow]:
     """The memories of a chip that LOAD fills, in the order of `Memory`."""
     return [MEMORIES[Space(memory)] for memory in Memory if MEMORIES[Space(memory)].exists(arch)]
+
+
+def memory_flags(arch: Arch) -> int:
+    """Bits that say which of `Memory` a word is for, one for each up to the last that the chip
+    has."""
+    return 1 + max(row.space for row in loadable(arch))
 
 
 def word_bytes(memory: int, arch: Arch) -> int:

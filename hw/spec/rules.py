@@ -196,6 +196,19 @@ def _narrow_weights_are_integers(arch: Arch) -> Fault:
     return None
 
 
+def _pools_hold_integers(arch: Arch) -> Fault:
+    pools, form = arch.weight_pools, arch.weight
+    if pools and (form.family != "integer" or form.block_scale or not (
+            form.complete and form.signed) or max(pools) >= form.width):
+        return "weight_pools", (f"must be [] unless weights are integers of more than "
+                                f"{max(pools)} bits, not {form}")
+    if pools and len(arch.code_widths) > 3:
+        return "weight_pools", (f"has {len(pools)} pools, and weight_widths has "
+                                f"{len(arch.weight_widths)} widths; leave out all but three of "
+                                "both together")
+    return None
+
+
 def _depthwise_arrays_are_square(arch: Arch) -> Fault:
     if arch.depthwise and (arch.lanes, arch.rows, arch.shared_columns) != (1, arch.columns, 1):
         return "depthwise", (f"needs one lane, as many rows as columns and shared_columns = 1, not "
@@ -303,6 +316,7 @@ RULES: tuple[Callable[[Arch], Fault], ...] = (
     _columns_are_shared_evenly, _blocks_are_whole_passes, _bit_planes_are_binary,
     _planes_have_rows,
     _signs_fill_codes, _halves_fill_codes, _narrow_weights_are_integers,
+    _pools_hold_integers,
     _depthwise_arrays_are_square, _depthwise_needs_a_zero, _side_taps_need_even_parts,
     _tap_rows_have_whole_groups,
     _windows_are_of_bytes, _slots_fit_their_field,

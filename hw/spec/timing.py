@@ -12,12 +12,13 @@ from .memories import MEMORIES, Space
 from .numbers import PAGE_BYTES, SHIFT_BITS
 
 __all__ = ["ARRAY_EDGE", "FETCHES", "ITEMS", "LANE_ENTRY", "LOAD_BURSTS", "PART_BITS", "POOLING",
-           "POST_START", "REVISIT", "STORE_BURSTS", "TABLE_LOOKUP", "array_latency", "booth_digits",
-           "burst_limit", "code_unit", "column_delay", "delivery_beats", "delivery_cycles",
-           "item_latency", "lane_factor_bits", "lane_number_bits", "operand_image_bits",
-           "operand_lane_latency", "post_lane_latency", "product_latency", "product_parts",
-           "product_rows", "read_period", "rounding_latency", "rounding_levels", "scale_stages",
-           "second_turn", "shared_latency", "shortest_pass", "sum_latency", "word_latency"]
+           "POST_START", "REVISIT", "STORE_BURSTS", "TABLE_LOOKUP", "array_latency",
+           "booth_digits", "burst_limit", "code_unit", "column_delay", "delivery_beats",
+           "delivery_cycles", "item_latency", "lane_factor_bits", "lane_number_bits",
+           "operand_image_bits", "operand_lane_latency", "pool_stages", "post_lane_latency",
+           "product_latency", "product_parts", "product_rows", "read_period", "rounding_latency",
+           "rounding_levels", "scale_stages", "second_turn", "shared_latency", "shortest_pass",
+           "sum_latency", "word_latency"]
 
 #: Instructions that the sequencer has requested and that have not come.
 FETCHES = 4
@@ -110,11 +111,17 @@ def column_delay(arch: Arch, column: int) -> int:
     return column // arch.shared_columns
 
 
+def pool_stages(arch: Arch) -> int:
+    """Cycles in which codes of weights become weights of a pool on their way to the array."""
+    return int(bool(arch.weight_pools))
+
+
 def word_latency(arch: Arch) -> int:
     """Cycles from the decision on a pixel to its activation word at the array: coordinates,
     address, the memory and one more, since the output of a block RAM is late; one for the wires
-    from the address to a large memory, and one where banks have addresses of their own."""
-    return 4 + MEMORIES[Space.ACTIVATION].large(arch) + (arch.banks > 1)
+    from the address to a large memory, one where banks have addresses of their own, and one that
+    lets weights of a pool come later."""
+    return 4 + MEMORIES[Space.ACTIVATION].large(arch) + (arch.banks > 1) + pool_stages(arch)
 
 
 def array_latency(arch: Arch, stages: int) -> int:

@@ -65,7 +65,7 @@ def _limits(arch: Arch) -> dict[Opcode, dict[str, int]]:
                                      "step_odd": 0, "spare": 0}),
         Opcode.ARRAY: across | {
             "x_last": coordinate - 1, "y_last": coordinate - 1,
-            "narrow": len(arch.weight_widths).bit_length(),
+            "narrow": len(arch.code_widths).bit_length(),
             "kernel_y": passes, "kernel_x": passes, "blocks": passes,
             "out_y": pixels, "out_x": pixels, "pool_y": pixels, "pool_x": pixels},
         Opcode.POST: dict.fromkeys(("out_y", "out_x", "pool_x", "pool_y"), words),

@@ -9,12 +9,25 @@ from numpy.typing import ArrayLike
 
 from .arch import Arch
 
-__all__ = ["input_word_bytes", "pack_activation_words", "pack_group_items",
-           "pack_parameter_words", "pack_raw_items",
-           "pack_table_words", "pack_weight_words", "scale_codes", "scale_word",
-           "unpack_activation_words",
-           "unpack_group_items", "unpack_parameter_words", "unpack_raw_items",
-           "unpack_table_words", "unpack_weight_words"]
+__all__ = [
+    "input_word_bytes",
+    "pack_activation_words",
+    "pack_group_items",
+    "pack_parameter_words",
+    "pack_pool_words",
+    "pack_raw_items",
+    "pack_table_words",
+    "pack_weight_words",
+    "scale_codes",
+    "scale_word",
+    "unpack_activation_words",
+    "unpack_group_items",
+    "unpack_parameter_words",
+    "unpack_pool_words",
+    "unpack_raw_items",
+    "unpack_table_words",
+    "unpack_weight_words",
+]
 
 
 def _rows(array, length, what):
@@ -240,6 +253,17 @@ def unpack_table_words(data: bytes, arch: Arch) -> np.ndarray:
     """Ordered integers (int64) [words] from whole words."""
     width = arch.activation.width
     return _integers(_from_bytes(data, arch.table_bytes, width), width, signed=True)[:, 0]
+
+
+def pack_pool_words(codes: ArrayLike, arch: Arch) -> bytes:
+    """Pool words, codes of weights [words], as `pool_bytes` bytes each."""
+    bits = _bits(np.asarray(codes)[:, None], arch.weight.width)
+    return _to_bytes(bits, arch.pool_bytes).tobytes()
+
+
+def unpack_pool_words(data: bytes, arch: Arch) -> np.ndarray:
+    """Codes of weights (int64) [words] from whole words."""
+    return _unpack_codes(data, arch.weight.width, arch.pool_bytes, 1)[:, 0]
 
 
 def pack_raw_items(values: ArrayLike, arch: Arch) -> bytes:

@@ -28,6 +28,7 @@ from systolith.hw.spec.loops import (
     window_columns,
 )
 from systolith.hw.spec.memories import MEMORIES, Space
+from systolith.hw.spec.narrow import pool_of, width_of
 from systolith.hw.spec.program import Program
 from systolith.hw.spec.timing import code_unit
 
@@ -218,6 +219,9 @@ def accesses(instruction: Instruction, arch: Arch) -> list[Access]:
         found = [Access(Space.WEIGHT, _one(passes(i) * pass_words(i, arch)), i.weight_base, False),
                  Access(Space.ACTIVATION, read, i.base, False),
                  Access(Space.ACCUMULATOR, sums, i.accumulator, True)]
+        pool = pool_of(i.narrow, arch)
+        if pool is not None:
+            found.append(Access(Space.POOL, _one(1 << width_of(i.narrow, arch)), pool, False))
         return found + [Access(Space.ACCUMULATOR, sums, i.accumulator, False)] * i.accumulate
     if opcode == Opcode.POST:
         read = _windows((i.out_y, i.out_x), (i.pool_y, i.pool_x), i.jump, i.turn, i.row, i.pooling)

@@ -45,7 +45,7 @@ class Contents:
         Tags of the activation and operand memories, for each group of signs where the chip has
         them (`Arch.slots`).
     bytes : dict of Space to int64 array [words]
-        Byte addresses in the image of what the weight, parameter and table memories hold.
+        Byte addresses in the image of what the weight, parameter, table and pool memories hold.
     outside : dict of int to int64 array [places, words, parts]
         For each tensor in external memory the round that was stored last; places are those of the
         rounds of a batch, parts the groups of a word, or the chunks of raw sums.
@@ -63,7 +63,7 @@ class Contents:
         self.maps = {space: np.full((MEMORIES[space].depth(self.arch), slots), -1)
                      for space in (Space.ACTIVATION, Space.OPERAND)}
         self.bytes = {space: np.full(MEMORIES[space].depth(self.arch), -1)
-                      for space in (Space.WEIGHT, Space.PARAMETER, Space.TABLE)}
+                      for space in (Space.WEIGHT, Space.PARAMETER, Space.TABLE, Space.POOL)}
         self.outside: dict[int, np.ndarray] = {}
         self.real = [self._real(tensor) for tensor in self.tensors]
         for number, tensor in enumerate(self.tensors):

@@ -36,7 +36,7 @@ from systolith.hw.spec.loops import (
     passes as passes_of,
 )
 from systolith.hw.spec.memories import MEMORIES, Space, item_bytes, loaded_bytes, word_bytes
-from systolith.hw.spec.narrow import unpack_rows
+from systolith.hw.spec.narrow import pool_of, unpack_rows
 from systolith.sim.model.numerics import add_bias, codes_of, convolve, images_of, parts_of
 from systolith.sim.model.requantization import Below, Operand, Requantization
 
@@ -90,6 +90,7 @@ class Simulator:
     weights : int64 array [weight_depth, columns * lanes], codes, index column * lanes + lane
     parameters : int64 array [len(arch.parameters), parameter_depth, post_lanes]
     table : int64 array [words], ordered integers
+    pool : int64 array [words], codes of weights
     accumulators : int64 array [accumulator_depth, columns]
     results : list of Result, one for each POST, in program order
     stores : list of Written, one for each STORE, in program order
@@ -108,6 +109,7 @@ class Simulator:
         self.parameters = np.zeros(
             (len(arch.parameters), arch.parameter_depth, arch.post_lanes), np.int64)
         self.table = np.zeros(MEMORIES[Space.TABLE].depth(arch), np.int64)
+        self.pool = np.zeros(MEMORIES[Space.POOL].depth(arch), np.int64)
         self.accumulators = np.zeros((arch.accumulator_depth, arch.columns), np.int64)
         self.known = {space: np.zeros(row.depth(arch), np.bool_) for space, row in MEMORIES.items()}
         # (raw, bytes) of each item on its way to STORE
@@ -201,6 +203,8 @@ class Simulator:
                 self.weights[into] = layout.unpack_weight_words(data, self.arch)
             elif i.memory == Memory.TABLE:
                 self.table[into] = layout.unpack_table_words(data, self.arch)
+            elif i.memory == Memory.POOL:
+                self.pool[into] = layout.unpack_pool_words(data, self.arch)
             else:
                 self.parameters[:, into] = layout.unpack_parameter_words(data, self.arch)
 
@@ -241,6 +245,9 @@ class Simulator:
             words = pass_words(i, arch)
             first = i.weight_base + number_of_pass * words
             codes = unpack_rows(self.weights[first:first + words], filled(i, arch), i.narrow, arch)
+            pool = pool_of(i.narrow, arch)
+            if pool is not None:
+                codes = self.pool[pool + codes]
             factor: Any = 1
             if arch.weight.block_scale:
                 scales = layout.scale_codes(codes[-1].reshape(columns, -1), arch)

@@ -26,7 +26,7 @@ from systolith.hw.spec import loops
 from systolith.hw.spec.isa import Destination, Memory, Opcode, Pooling
 from systolith.hw.spec.loops import chunk_count, column_group, results, windows, word_starts
 from systolith.hw.spec.memories import MEMORIES, Space, item_bytes, loaded_bytes, word_bytes
-from systolith.hw.spec.narrow import words_of_rows
+from systolith.hw.spec.narrow import pool_of, width_of, words_of_rows
 from systolith.hw.spec.program import Program
 
 from .contents import Contents, MemoryPlanError
@@ -166,6 +166,10 @@ class _Checker:
         if isinstance(found, str):
             self.fail(number, found)
         block, first, taps = found
+        pool = pool_of(i.narrow, self.arch)
+        if pool is not None:
+            self._check_shared(number, Space.POOL, np.arange(pool, pool + (
+                1 << width_of(i.narrow, self.arch))), layer.weight_pool, "pool")
         values = find_pixels(self.contents, number, i, layer, taps) | {
             "layer": i.layer, "block": block, "passes": first + passes}
         mine = slice(i.accumulator, i.accumulator + results(i))
@@ -275,14 +279,18 @@ class _Checker:
         return group
 
     def _check_table(self, number, i, layer):
-        size, depth = self.arch.table_bytes, MEMORIES[Space.TABLE].depth(self.arch)
-        count = i.high - i.low + 1
-        tags = self.contents.bytes[Space.TABLE][np.arange(i.low, i.high + 1) % depth]
-        wanted = layer.table + np.arange(count) * size
-        # Layers of the same table share what one of them has loaded.
+        depth = MEMORIES[Space.TABLE].depth(self.arch)
+        self._check_shared(number, Space.TABLE, np.arange(i.low, i.high + 1) % depth, layer.table,
+                           "table")
+
+    def _check_shared(self, number, space, index, first, what):
+        """The words of a memory are those of the image from `first` on, or the same as they: layers
+        share what one of them has loaded."""
+        size, tags = word_bytes(space, self.arch), self.contents.bytes[space][index]
+        wanted = first + np.arange(len(index)) * size
         if (tags != wanted).any() and (tags.min() < 0 or (
                 self._content(tags, size) != self._content(wanted, size)).any()):
-            self.fail(number, "reads table words that are not its own")
+            self.fail(number, f"reads {what} words that are not its own")
 
     def _content(self, starts, size):
         return self.image[np.add.outer(starts, np.arange(size)) % self.image.size]

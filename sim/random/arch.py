@@ -118,9 +118,13 @@ def _values(kind: Kind, draw: random.Random) -> list[Any]:
     if isinstance(kind, Switch):
         return [True]
     if isinstance(kind, Several):       # one after the other, since they must fit a format
+        highest = min(8, kind.high + 1)
+        if kind.repeats:
+            return [tuple(draw.choices(range(kind.low, high), k=draw.randint(1, most)))
+                    for most in range(kind.most, 0, -1) for high in range(highest, kind.low, -1)]
         return [tuple(draw.sample(range(kind.low, high), min(draw.randint(1, kind.most),
                                                              high - kind.low)))
-                for high in range(8, kind.low, -1)]
+                for high in range(highest, kind.low, -1)]
     if not isinstance(kind, Whole):
         return []
     # sizes of memories, some of which must be powers of two; numbers of parts

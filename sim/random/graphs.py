@@ -95,6 +95,9 @@ class _Network:
         if width:                               # those that fit so many bits
             images = arch.weight.image(codes)
             codes = codes[(images >= -1 << width - 1) & (images < 1 << width - 1)]
+        if not width and arch.weight_pools:     # few different ones, among them 0
+            few = (1 << self.narrow.choice((*arch.weight_pools, 8))) - 1
+            codes = np.append(self.narrow.sample(list(codes), min(few, len(codes))), 0)
         weight = data.choice(codes, (filters, channels // groups, *kernel))
         signs, half = self._apart(source.format), self._half(source.format)
         if half:                                # weights of half the bits, too

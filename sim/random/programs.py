@@ -85,6 +85,7 @@ class _Writer:
         self.weights = np.zeros(arch.weight_depth, bool)
         self.parameters = np.zeros(arch.parameter_depth, bool)
         self.table = np.zeros(MEMORIES[Space.TABLE].depth(arch), bool)
+        self.pool = np.zeros(MEMORIES[Space.POOL].depth(arch), bool)
         self.sums = np.zeros(arch.accumulator_depth, np.int64)       # products in each word
 
     def program(self, synchronize):
@@ -214,7 +215,8 @@ class _Writer:
         if reach > depth:
             base_stride, reach = run, run * rows
         base = draw.randint(0, depth - reach)
-        if memory == Memory.TABLE and not self.table.all():
+        if (memory == Memory.TABLE and not self.table.all()) or (
+                memory == Memory.POOL and not self.pool.all()):
             rows, run, base, base_stride = 1, depth, 0, 0
         word_beats = draw.randint(1, size // arch.beat_bytes) if (
             self.all_numbers and draw.random() < 0.3) else 0
@@ -240,7 +242,8 @@ class _Writer:
         if self.add(Opcode.LOAD, memory=memory, address=address, rows=rows, words=run,
                     row_stride=row_stride, base=base, base_stride=base_stride,
                     word_beats=word_beats):
-            known = (self.slots, self.weights, self.parameters, self.operands, self.table)[memory]
+            known = (self.slots, self.weights, self.parameters, self.operands, self.table,
+                     self.pool)[memory]
             known[words(accesses(self.instructions[-1], arch)[1].intervals)] = True
 
     def fresh(self, memory, count):
@@ -250,6 +253,8 @@ class _Writer:
         if memory == Memory.TABLE:
             bottom, top = arch.activation.ordered_range
             return layout.pack_table_words(data.integers(bottom, top + 1, count), arch)
+        if memory == Memory.POOL:
+            return layout.pack_pool_words(data.choice(arch.weight.finite_codes(), count), arch)
         pack, format, width = (
             (layout.pack_activation_words, arch.activation, arch.vector)
             if memory in (Memory.ACTIVATION, Memory.OPERAND) else
@@ -288,7 +293,7 @@ class _Writer:
             (0, 0, self.heights.randint(1, arch.rows // arch.height_unit)))
         if arch.weight.block_scale:
             rows_used = 0
-        narrow = self.narrow.randint(0, len(arch.weight_widths))
+        narrow = self.narrow.randint(0, len(arch.code_widths))
         words_a_pass = words_of_rows(rows_used * arch.height_unit or arch.fill, narrow, arch)
         rows_apart = 0                          # parts of the rows that each tap has
         if executes(arch, Opcode.ARRAY, "side", 3) and self.own_rows.random() < 0.5:

@@ -6,6 +6,7 @@ from typing import Any
 
 from systolith.hw.spec.isa import INSTRUCTION_BYTES, Destination, Opcode
 from systolith.hw.spec.loops import (
+    filled,
     fillings,
     moved_bytes,
     pass_words,
@@ -15,6 +16,7 @@ from systolith.hw.spec.loops import (
     window_columns,
 )
 from systolith.hw.spec.memories import MEMORIES, Space
+from systolith.hw.spec.narrow import pool_of
 from systolith.hw.spec.program import Program
 from systolith.sim.model.effort import efforts, total
 from systolith.sim.model.graph import Graph
@@ -48,6 +50,8 @@ def counts_of(graph: Graph, program: Program) -> dict[str, Any]:
         elif code.opcode == Opcode.ARRAY:
             turns = fillings(code)
             reads["activation"] += turns * pixels(code) * arch.activation_bits
+            if pool_of(code.narrow, arch) is not None:
+                reads["pool"] += passes(code) * filled(code, arch) * arch.weight_bits
             reads["weight"] += passes(code) * pass_words(code, arch) * arch.weight_bits
             # the first pass writes, every other one adds to what is there
             reads["accumulator"] += (turns - 1) * results(code) * sums

@@ -11,7 +11,7 @@ from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.tables import text_table
 from systolith.gen.report.profile import BOUNDS, Cost, profile
 from systolith.hw.spec.arch import Arch
-from systolith.hw.spec.memories import MEMORIES
+from systolith.hw.spec.memories import MEMORIES, Space
 from systolith.hw.spec.program import Program
 from systolith.sim.machine.cycles import Timing, cycles
 from systolith.sim.model.graph import Graph
@@ -137,7 +137,7 @@ def _more(graph: Graph, arch: Arch) -> Iterable[dict[str, Any]]:
         yield double("burst_beats")
     yield double("queue_depth")
     for row in MEMORIES.values():
-        if row.exists(arch):
+        if row.exists(arch) and row.space != Space.POOL:    # whose depth follows from the pools
             yield double(row.depth_field)
     for saving in SAVINGS:
         wanted = saving.wanted(graph, arch) if saving.all_of else True

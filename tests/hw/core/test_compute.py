@@ -48,6 +48,12 @@ ARCHS = {
                    **MEMORIES),
     "held, narrow": Arch(rows=4, columns=4, activation="int4", weight="int6", depthwise=True,
                          weight_widths=(2, 3), prefetch=False, **MEMORIES),
+    "pools": Arch(rows=5, columns=2, activation="int4", weight="int7", weight_widths=(4,),
+                  weight_pools=(3, 2), **MEMORIES),
+    "pool": Arch(rows=4, columns=4, activation="int4", weight="int5", depthwise=True,
+                 weight_pools=(4,), prefetch=False, **MEMORIES | {"activation_depth": 8192}),
+    "pools, rows": Arch(rows=8, columns=2, lanes=2, activation="int4", weight="int3",
+                        tap_rows=True, weight_pools=(2,), **MEMORIES),
     "side": Arch(rows=8, columns=2, activation="int4", weight="int3", side_taps=True, **MEMORIES),
     "rows": Arch(rows=8, columns=2, lanes=2, activation="int4", weight="int3", tap_rows=True,
                  **MEMORIES),
@@ -91,7 +97,7 @@ def random_array(draw, arch, **fixed):
             "height": draw.choice((0, draw.randint(1, min(arch.rows, 15)))),
             "pad_valid": draw.randrange(2), "replicate": draw.randrange(2),
             "signs": arch.parts and draw.randrange(2),
-            "narrow": (arch.weight_widths and draw.randint(0, len(arch.weight_widths))) or 0,
+            "narrow": (arch.code_widths and draw.randint(0, len(arch.code_widths))) or 0,
             "planes": arch.plane_rows and draw.randrange(2),
             "side": (arch.side_taps and draw.randrange(3)) or (
                 arch.tap_rows and draw.choice((0, 3))),
@@ -149,6 +155,7 @@ class Bench:
         data = np.random.default_rng(seed)
         self.model = model = iss.Simulator(arch, bytearray(64), strict=False)
         model.activations[:] = data.choice(arch.activation.finite_codes(), model.activations.shape)
+        model.pool[:] = data.choice(arch.weight.finite_codes(), model.pool.shape)
         model.weights[:] = data.choice(arch.weight.finite_codes(), model.weights.shape)
         self.around = Around(arch, [joined(word, arch.activation.width)
                                     for word in model.activations],
@@ -164,6 +171,13 @@ class Bench:
 
         async def bench(ctx):
             dut = self.compute
+            for address, code in enumerate(self.model.pool):
+                ctx.set(dut.pool_address, address)
+                ctx.set(dut.pool_data, int(code))
+                ctx.set(dut.pool_enable, 1)
+                await ctx.tick()
+            if len(self.model.pool):
+                ctx.set(dut.pool_enable, 0)
             for number, i in enumerate(instructions):
                 ctx.set(dut.i.payload, layout_value(i, dut.arch))
                 ctx.set(dut.i.valid, 1)

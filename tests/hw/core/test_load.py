@@ -24,7 +24,7 @@ from .post_cases import layout_value
 ARCHS = [
     Arch(rows=3, columns=5, lanes=2, bus_bits=32, burst_beats=8, operand_depth=9),
     Arch(rows=4, columns=6, activation="int4", weight="int4", post_lanes=1, table_depth=32),
-    Arch(rows=1, columns=1, bus_bits=128, burst_beats=1, queue_depth=1),
+    Arch(rows=1, columns=1, bus_bits=128, burst_beats=1, queue_depth=1, weight_pools=(4, 2)),
     Arch(rows=12, columns=8, activation="e3m2", weight="e3m2", bus_bits=32, post_lanes=2),
     Arch(rows=16, columns=4, lanes=3, activation="bipolar1", weight="bipolar1", bus_bits=64),
     Arch(rows=6, columns=6, bus_bits=64, load_windows=True),
@@ -35,7 +35,7 @@ BASE = 0x40000
 
 def word_bytes(arch, memory):
     return (arch.activation_bytes, arch.weight_bytes, arch.parameter_bytes,
-            arch.activation_bytes, arch.table_bytes)[memory]
+            arch.activation_bytes, arch.table_bytes, arch.pool_bytes)[memory]
 
 
 def word_of(arch, memory, data):
@@ -43,14 +43,16 @@ def word_of(arch, memory, data):
     if memory in (Memory.ACTIVATION, Memory.OPERAND):
         codes = layout.unpack_activation_words(data, arch)[0]
         return sum(int(code) << n * arch.activation.width for n, code in enumerate(codes))
-    bits = {Memory.WEIGHT: arch.weight_bits, Memory.TABLE: arch.activation.width}.get(
+    bits = {Memory.WEIGHT: arch.weight_bits, Memory.TABLE: arch.activation.width,
+            Memory.POOL: arch.weight.width}.get(
         memory, arch.post_lanes * arch.parameter_bits)
     return int.from_bytes(data, "little") & ((1 << bits) - 1)
 
 
 def random_instruction(draw, arch, window):
     memory = draw.choice([*list(Memory)[:3], *[Memory.OPERAND] * bool(arch.operand_depth),
-                          *[Memory.TABLE] * bool(arch.table_depth)])
+                          *[Memory.TABLE] * bool(arch.table_depth),
+                          *[Memory.POOL] * bool(arch.weight_pools)])
     whole = word_bytes(arch, memory) // arch.beat_bytes
     if arch.load_windows and draw.random() < 0.6:
         return random_windows(draw, arch, window)
@@ -126,7 +128,7 @@ class Bench:
         load, cycle = self.load, 0
         names = {Memory.ACTIVATION: "activation", Memory.WEIGHT: "weight",
                  Memory.PARAMETER: "parameter", Memory.OPERAND: "activation",
-                 Memory.TABLE: "table"}
+                 Memory.TABLE: "table", Memory.POOL: "pool"}
         halted = False
         while True:
             ctx.set(load.o.ready, self.stalls is None or self.stalls.random() < 0.6)

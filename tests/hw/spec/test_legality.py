@@ -64,7 +64,8 @@ def test_options_are_for_chips_that_have_the_part(option):
     with_part = {"bit_planes": BINARY, "parts": SIGNS, "side_taps": SIDE,
                  "tap_rows": ROWS, "plane_rows": PLANES,
                  "load_windows": WINDOWS,
-                 "weight_widths": replace(NARROW, weight_widths=(4, 3, 2))}.get(option.part, BENT)
+                 "weight_pools": replace(NARROW, weight_pools=(4,)),
+                 "code_widths": replace(NARROW, weight_pools=(4,))}.get(option.part, BENT)
     without = LARGE if option.part == "slope_offsets" else SMALL
     for value in {option.low - 1, option.low, option.high, option.high + 1}:
         if field.low <= value <= field.high:
@@ -82,7 +83,7 @@ def test_options_are_for_chips_that_have_the_part(option):
 
 def test_a_plain_chip_refuses_what_needs_a_part():
     """All of it, by name: a table without its row would refuse nothing."""
-    parts = {"LOAD.memory": {3, 4}, "ARRAY.starts": {*range(1, 16)}, "ARRAY.double": {1},
+    parts = {"LOAD.memory": {3, 4, 5}, "ARRAY.starts": {*range(1, 16)}, "ARRAY.double": {1},
              "ARRAY.signs": {1}, "POST.signs": {1}, "POST.destination": {2, 3},
              "POST.operand": {1, 2, 3}, "POST.table": {1}, "ARRAY.narrow": {1, 2, 3},
              "ARRAY.side": {1, 2, 3}, "ARRAY.planes": {1}, "LOAD.step_even": {*range(1, 128)},

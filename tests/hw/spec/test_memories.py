@@ -1,9 +1,17 @@
 import pytest
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.isa import Memory, Unit
-from systolith.hw.spec.memories import MEMORIES, Space, item_bytes, loadable, word_bytes
+from systolith.hw.spec.memories import (
+    MEMORIES,
+    Space,
+    item_bytes,
+    loadable,
+    memory_flags,
+    word_bytes,
+)
 
-ARCH = Arch(rows=4, columns=6, lanes=2, operand_depth=16, table_depth=256, weight_depth=24)
+ARCH = Arch(rows=4, columns=6, lanes=2, operand_depth=16, table_depth=256, weight_depth=24,
+            weight_pools=(2, 4, 3))
 
 
 def test_every_memory_has_a_row_and_load_fills_the_first_ones():
@@ -14,6 +22,7 @@ def test_every_memory_has_a_row_and_load_fills_the_first_ones():
     small = Arch(rows=4, columns=6)
     assert [Memory(row.space) for row in loadable(small)] == [
         Memory.ACTIVATION, Memory.WEIGHT, Memory.PARAMETER]
+    assert memory_flags(ARCH) == len(Memory) and memory_flags(small) == 3
 
 
 def test_sizes():
@@ -23,6 +32,8 @@ def test_sizes():
     bits = {space: row.bits(ARCH) for space, row in MEMORIES.items()}
     assert bits[Space.ACTIVATION] == bits[Space.OPERAND] == 4 * 2 * 8
     assert bits[Space.WEIGHT] == 6 * 2 * 8 and bits[Space.TABLE] == 8
+    # a pool has as many words as the largest
+    assert depths[Space.POOL] == 3 * 16 and bits[Space.POOL] == 8
     assert bits[Space.PARAMETER] == ARCH.post_lanes * ARCH.parameter_bits
     assert bits[Space.ACCUMULATOR] == 6 * ARCH.accumulator_bits
     assert word_bytes(Memory.WEIGHT, ARCH) == 16 and word_bytes(Memory.TABLE, ARCH) == 8

@@ -31,6 +31,8 @@ BROKEN = {
     "_halves_fill_codes": ({"packed_halves": True, "activation": "int6", "weight": "int6"},
                            {"packed_halves": True, "activation": "int8", "weight": "int8"}),
     "_narrow_weights_are_integers": ({"weight_widths": (4, 8)}, {"weight_widths": (4, 7)}),
+    "_pools_hold_integers": ({"weight_widths": (4, 7), "weight_pools": (4, 4)},
+                             {"weight_widths": (4,), "weight_pools": (4, 4)}),
     "_depthwise_arrays_are_square": ({"depthwise": True, "rows": 3}, {"depthwise": True}),
     "_depthwise_needs_a_zero": (BINARY | {"depthwise": True}, {"depthwise": True}),
     "_side_taps_need_even_parts": ({"rows": 6, "side_taps": True},

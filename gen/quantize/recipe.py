@@ -12,6 +12,7 @@ from systolith.gen.kit.errors import UserError
 from systolith.hw.formats import Format, parse
 
 from .calibrate import HALF_STEP_SAWB, RANGES, SAWB, WEIGHT_RANGES
+from .pools import weight_form
 from .rounding import ROUNDINGS
 
 __all__ = ["LAYER_KEYS", "Recipe", "read_recipe"]
@@ -28,7 +29,8 @@ class Recipe:
     Attributes
     ----------
     activation, weight : str
-        Number formats, as `hw.formats.parse` reads them.
+        Number formats, as `hw.formats.parse` reads them; weights also in pools, as of
+        `pools.weight_form`.
     range : str
         How ranges of activations are chosen: one of `calibrate.RANGES`.
     weight_range : str or None
@@ -128,9 +130,10 @@ class Recipe:
             if not isinstance(value, kind) or (kind == float | int and isinstance(value, bool)):
                 raise UserError(f"{key} must be {_KINDS[kind]}, not {value!r}")
         found = []
-        for name in (self.activation, self.weight):
+        for name, read in ((self.activation, parse), (self.weight, weight_form)):
             try:
-                found.append(parse(name))
+                form = read(name)
+                found.append(form[0] if isinstance(form, tuple) else form)
             except ValueError as error:
                 raise UserError(str(error)) from None
         activation, weight = found
@@ -151,12 +154,13 @@ class Recipe:
         if self.weight_range not in (None, *WEIGHT_RANGES):
             raise UserError(f"weight_range must be one of {', '.join(WEIGHT_RANGES)}, not "
                             f"{self.weight_range!r}")
+        few = weight_form(self.weight)[1] is not None
         if self.weight_range == "sawb" and not half_steps and not (
-                weight.uniform and weight.signed and weight.width in SAWB
+                not few and weight.uniform and weight.signed and weight.width in SAWB
                 and weight.block_scale is None):
             raise UserError("the weight range sawb has coefficients for "
                             f"{', '.join(f'int{bits}' for bits in SAWB)} and bipolar2 to "
-                            f"bipolar4, not for {weight}; take mse")
+                            f"bipolar4, not for {self.weight}; take mse")
         if self.rounding not in ROUNDINGS:
             raise UserError(f"rounding must be one of {', '.join(ROUNDINGS)}, not "
                             f"{self.rounding!r}")

@@ -8,12 +8,13 @@ import numpy as np
 import onnx
 from systolith.gen.importer.rows import has
 from systolith.gen.importer.run import Evaluator
-from systolith.hw.formats import Format, parse
+from systolith.hw.formats import Format
 
 from .blocks import block_numbers, fit_blocks, top
 from .calibrate import Quantizer, fit_weights, largest, round_weights
 from .network import FloatNetwork, attribute, output_axis, set_parameters
 from .places import VIEWS, Places
+from .pools import fit_pool, round_to_pool, weight_form
 from .recipe import Recipe
 from .rounding import Correlation, round_by_results
 
@@ -58,6 +59,8 @@ class RoundedLayer:
         The real number of one step of the layer's sums.
     least : array [slices] or 0
         No scale may be smaller, for the bias's sake.
+    pool : array or None
+        The integers that its weights are rounded to, where they are few.
     """
     recipe: Recipe
     form: Format
@@ -68,6 +71,13 @@ class RoundedLayer:
     bias: np.ndarray | None
     unit: np.ndarray
     least: np.ndarray | float = 0.0
+    pool: np.ndarray | None = None
+
+    def near(self, values: np.ndarray, steps: np.ndarray) -> np.ndarray:
+        """The numbers (float32) after rounding to the layer's weights."""
+        if self.pool is not None:
+            return round_to_pool(self.pool, values, steps)
+        return round_weights(self.form, values, steps)
 
     def rescale(self, factor: np.ndarray) -> None:
         """Multiply the scale of each slice [slices], as far as `least` allows; codes stay."""
@@ -78,7 +88,7 @@ class RoundedLayer:
         rows = np.moveaxis(self.weight, self.axis, 0)
         moved = rows.reshape(len(rows), -1) * ratio[:, None]
         self.scales = scales
-        rounded = round_weights(self.form, moved, self.steps)
+        rounded = self.near(moved, self.steps)
         self.weight = np.moveaxis(rounded.reshape(rows.shape), 0, self.axis)
 
     @property
@@ -122,9 +132,11 @@ class RoundedNetwork:
     def _round(self, node):
         weight, axis = self.network.constants[node.input[1]], output_axis(node)
         own = self.recipe.of(node.name)
-        form = parse(own.weight)
-        steps, least = None, 0.0
-        if form.block_scale is None:
+        form, bits = weight_form(own.weight)
+        steps, least, pool = None, 0.0, None
+        if bits is not None:
+            scales, pool, rounded = fit_pool(form, weight, axis, bits, own.weight_method)
+        elif form.block_scale is None:
             scales, rounded = fit_weights(form, weight, axis, own.weight_method)
         else:
             scales, steps, rounded = self._fit_blocks(node, form, own.weight_method)
@@ -147,10 +159,12 @@ class RoundedNetwork:
                 else:
                     scales = np.maximum(scales, least)
                     shape = [-1 if n == axis else 1 for n in range(weight.ndim)]
-                    rounded = round_weights(form, weight, scales.reshape(shape))
+                    scale = scales.reshape(shape)
+                    rounded = (round_weights(form, weight, scale) if pool is None else
+                               round_to_pool(pool, weight, scale))
         return RoundedLayer(own, form, axis, scales, scales[:, None] if steps is None else steps,
                             rounded, bias,
-                            np.tile(step * scales.astype(np.float64), groups), least)
+                            np.tile(step * scales.astype(np.float64), groups), least, pool)
 
     @staticmethod
     def _largest(form):
@@ -230,8 +244,7 @@ class RoundedNetwork:
         steps = np.broadcast_to(layer.steps, (shape[0], flat[0].size))
         codes = round_by_results(
             layer.recipe.rounding, flat.reshape(shape[0], -1), correlation,
-            lambda values, rows, columns: round_weights(
-                layer.form, values, steps[rows, columns]))
+            lambda values, rows, columns: layer.near(values, steps[rows, columns]))
         layer.weight = np.moveaxis(codes.reshape(shape), 0, layer.axis).astype(np.float32)
 
     def measure(self, feeds: dict[str, np.ndarray],
@@ -355,7 +368,8 @@ class _Walk:
         if linear is not None:
             layer = self.rounded.layers[linear.name]
             weights, form = sqnr(self.network.constants[linear.input[1]],
-                                 layer.weight), layer.form.name
+                                 layer.weight), (
+                    layer.form.name if layer.pool is None else layer.recipe.weight)
         total = sqnr(real, found)
         row = {
             "layer": places.layer_of(name),

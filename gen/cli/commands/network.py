@@ -94,8 +94,8 @@ class Quantize(Command):
         add_recipe(parser, required=True)
         for name in ("activation", "weight"):
             parser.add_argument(f"--{name}", metavar="FORMAT",
-                                help="such as int8, uint8, int6, e4m3, e3m2 (default: the chip's, "
-                                     "else int8)")
+                                help="such as int8, uint8, int6, e4m3, e3m2; weights also pool4, "
+                                     "int8 in a pool of 16 (default: the chip's, else int8)")
         parser.add_argument("--budget", action="append", default=[], metavar="COST=NUMBER",
                             help="give each layer's weights the format of --choose with which the "
                                  "results have the least noise within this budget of bytes (of "

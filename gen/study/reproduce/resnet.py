@@ -10,10 +10,11 @@ from systolith.gen.importer.run import run_model
 from systolith.gen.quantize.quantize import quantize
 from systolith.gen.quantize.recipe import Recipe
 from systolith.hw.formats import parse
+from systolith.sim.model.graph import Graph
 
 from .figure import Figure
 
-__all__ = ["resnet"]
+__all__ = ["Digits", "resnet"]
 
 #: (activations, weights): points of accuracy that they may lose.
 _MOST = {("int8", "int8"): 0.5, ("int4", "int4"): 0.5, ("e2m1", "e2m1"): 0.5,
@@ -27,28 +28,51 @@ _RANGES = {"e2m1": "cross-entropy"}
 _MOVES = (0, 0), (1, 0), (-1, 0), (0, 1), (0, -1)
 
 
+class Digits:
+    """The shipped ResNet, its calibration data and held-out digits.
+
+    Attributes
+    ----------
+    exact : float
+        Percent of the held-out digits that the float network gets right.
+    inputs : float32 array [images, 1, 28, 28]
+    """
+
+    def __init__(self, folder: Path | None = None, images: int | None = None):
+        """`folder` has another `digits-resnet-float.onnx`, `images` are the first so many."""
+        folder = folder or Path(str(resources.files("systolith.examples") / "digits"))
+        self.path = folder / "digits-resnet-float.onnx"
+        with np.load(folder / "digits-test.npz") as file:
+            calibration, self.inputs = (
+                file[key][:images, None].astype(np.float32) / np.float32(255)
+                for key in ("calibration", "images"))
+            self._labels = file["labels"][:images]
+        # Copies that are a pixel beside, too: learned rounding wants hundreds.
+        self._calibration = np.concatenate(
+            [np.roll(calibration, move, (2, 3)) for move in _MOVES])
+        self.exact = self._right(
+            run_model(read(self.path), {"input": self.inputs}, ["logits"])["logits"])
+
+    def _right(self, results):
+        return 100 * float((results.argmax(axis=1) == self._labels).mean())
+
+    def quantized(self, recipe: Recipe) -> tuple[Graph, float]:
+        """(the network after quantization, the points of accuracy that it loses, in percent, by the
+        golden model)."""
+        graph = load(quantize(self.path, self._calibration, recipe, measure=False).model)
+        found = graph.decode_outputs(graph.run(graph.encode_inputs(self.inputs)))
+        return graph, self.exact - self._right(found)
+
+
 def resnet(folder: Path | None = None, images: int | None = None) -> list[Figure]:
     """Held-out digits that the shipped ResNet gets right, by the golden model, for each pair of
-    formats; `folder` has another `digits-resnet-float.onnx`, `images` are the first so many."""
-    folder = folder or Path(str(resources.files("systolith.examples") / "digits"))
-    path = folder / "digits-resnet-float.onnx"
-    with np.load(folder / "digits-test.npz") as file:
-        calibration, inputs = (file[key][:images, None].astype(np.float32) / np.float32(255)
-                               for key in ("calibration", "images"))
-        labels = file["labels"][:images]
-    # The calibration digits, and copies that are a pixel beside: learned rounding wants hundreds.
-    calibration = np.concatenate([np.roll(calibration, move, (2, 3)) for move in _MOVES])
-
-    def right(results):
-        return 100 * float((results.argmax(axis=1) == labels).mean())
-    exact = right(run_model(read(path), {"input": inputs}, ["logits"])["logits"])
-    figures = []
+    formats; arguments as of `Digits`."""
+    digits, figures = Digits(folder, images), []
     for (activation, weight), most in _MOST.items():
         rounding = "learned" if parse(weight).width <= _LEARNED else "nearest"
-        recipe = Recipe(activation, weight, _RANGES.get(activation, "mse"), rounding=rounding)
-        graph = load(quantize(path, calibration, recipe, measure=False).model)
-        found = right(graph.decode_outputs(graph.run(graph.encode_inputs(inputs))))
+        _, lost = digits.quantized(
+            Recipe(activation, weight, _RANGES.get(activation, "mse"), rounding=rounding))
         name = activation if activation == weight else f"{activation} x {weight}"
-        figures.append(Figure(f"ResNet-8 in {name}: points lost, of {exact:.1f} in floats",
-                              f"<= {most:g}", f"{exact - found:.1f}", exact - found <= most + 1e-6))
+        figures.append(Figure(f"ResNet-8 in {name}: points lost, of {digits.exact:.1f} in floats",
+                              f"<= {most:g}", f"{lost:.1f}", lost <= most + 1e-6))
     return figures

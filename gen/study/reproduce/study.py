@@ -8,7 +8,7 @@ from typing import Any
 from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.tables import text_table
 
-from . import areas, blocks, requantization, resnet, ships, squeezenet, sums, weights
+from . import areas, blocks, pools, requantization, resnet, ships, squeezenet, sums, weights
 from .figure import Figure
 
 __all__ = ["STUDIES", "Study", "reproduce", "table"]
@@ -47,6 +47,8 @@ STUDIES = {item.name: item for item in (
           sums.chunks),
     Study("resnet", "Nagel et al., A white paper on neural network quantization, 2106.08295; "
           "a ResNet of eight layers on 1,000 held-out digits", resnet.resnet),
+    Study("pools", "Li and Gupta, Bit-serial weight pools, MLSys 2022, 2201.11651, who lose less "
+          "than a point; here pools of single weights, without training", pools.pools),
     Study("ships", "Gernigon et al., Low-precision floating-point for on-board ship detection, "
           "2311.11172; synthetic images", ships.unet),
     Study("squeezenet", "Ferraz et al., Benchmarking CNN inference at the edge, ICASSP 2023",

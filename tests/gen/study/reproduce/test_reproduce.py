@@ -13,6 +13,7 @@ from systolith.gen.study.reproduce import (
     STUDIES,
     Figure,
     areas,
+    pools,
     reproduce,
     resnet,
     ships,
@@ -69,6 +70,12 @@ def test_points_of_accuracy_are_counted_on_the_golden_model(tmp_path, monkeypatc
     fine, coarse = resnet.resnet(tmp_path)
     assert fine.good and "of 100.0 in floats" in fine.what and float(fine.found) < 20
     assert not coarse.good and float(coarse.found) > 20
+    # Weights of at most four, with bytes that follow.
+    monkeypatch.setattr(pools, "_MOST", {"int8": None, "pool2": 200, "int2": -100})
+    monkeypatch.setattr(pools, "_CHIP", replace(pools._CHIP, rows=4, columns=4))
+    plain, _, pool, sizes, narrow, _ = pools.pools(tmp_path)
+    assert plain.good and pool.good and not narrow.good and "," in pool.found
+    assert sizes.published.startswith("0.25 of int8's bytes")
     # The first images alone.
     labels[1:] = 10
     np.savez(tmp_path / "digits-test.npz", calibration=pixels[:30], images=pixels, labels=labels)

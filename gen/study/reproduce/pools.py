@@ -1,11 +1,10 @@
 """Weight pools on a trained network and on a chip: accuracy, bytes and cycles beside integers."""
 
-from dataclasses import replace
 from pathlib import Path
 
+from systolith.gen.chip.toml import load_chip
 from systolith.gen.flow.compile import compile_network
 from systolith.gen.quantize.recipe import Recipe
-from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.isa import Memory, Opcode
 from systolith.hw.spec.loops import moved_bytes
 from systolith.sim.machine.cycles import cycles
@@ -19,9 +18,8 @@ __all__ = ["pools"]
 #: lose less than one, with pools of vectors and training.
 _MOST = {"int8": None, "int4": None, "pool4": 1.0, "int3": None, "pool3": 1.0, "int2": None,
          "pool2": None}
-#: A chip that the bus bounds, without and with narrow weights and pools.
-_CHIP = Arch(rows=16, columns=16, bus_bits=32, operand_depth=2048, activation_depth=2048,
-             weight_depth=1024, accumulator_depth=2048)
+#: A chip that the bus bounds, without narrow weights and pools.
+_CHIP = "sim-16x16-int8", ["bus.data_bits=32"]
 
 
 def pools(folder: Path | None = None, images: int | None = None) -> list[Figure]:
@@ -35,9 +33,9 @@ def pools(folder: Path | None = None, images: int | None = None) -> list[Figure]
         for rounding in ("nearest", "learned")[:1 if bits == 8 else 2]:
             graph, points = digits.quantized(Recipe("int8", weight, rounding=rounding))
             lost.append(points)
-        chip = _CHIP if bits == 8 else replace(
-            _CHIP, **{"weight_pools": (bits, bits)} if weight.startswith("pool") else {
-                "weight_widths": (bits,)})
+        key, widths = ("pools", [bits, bits]) if weight.startswith("pool") else ("widths", [bits])
+        preset, keys = _CHIP
+        chip = load_chip(preset, keys + [f"buffers.weight_{key}={widths}"] * (bits < 8))
         _, program = compile_network(graph, chip)
         loaded = sum(moved_bytes(code, chip) for code in program.instructions
                      if code.opcode == Opcode.LOAD and code.memory in (Memory.WEIGHT, Memory.POOL))

@@ -72,7 +72,6 @@ def test_points_of_accuracy_are_counted_on_the_golden_model(tmp_path, monkeypatc
     assert not coarse.good and float(coarse.found) > 20
     # Weights of at most four, with bytes that follow.
     monkeypatch.setattr(pools, "_MOST", {"int8": None, "pool2": 200, "int2": -100})
-    monkeypatch.setattr(pools, "_CHIP", replace(pools._CHIP, rows=4, columns=4))
     plain, _, pool, sizes, narrow, _ = pools.pools(tmp_path)
     assert plain.good and pool.good and not narrow.good and "," in pool.found
     assert sizes.published.startswith("0.25 of int8's bytes")

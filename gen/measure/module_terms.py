@@ -82,11 +82,9 @@ def _product(arch, one, other, addend):
     many bits; 0: none."""
     width, cycles = one + other, product_latency(arch, one, other, addend > 0)
     if arch.post_luts:
-        lengths, longer = booth_digits(min(one, other)), max(one, other)
-        rows = sum(lengths)
-        return {"booth rows": rows * (longer + 3), "booth final": sum(
-            length * (length - 1) for length in lengths), "joined": (len(lengths) - 1) * width,
-            "late": (len(lengths) - 1) * (lengths[0] - lengths[-1]) * width}, cycles
+        rows, longer = booth_digits(min(one, other)), max(one, other)
+        return {"booth rows": rows * (longer + 2), "booth final": cycles * rows, "joined": 0,
+                "late": 0}, cycles
     terms = [(sum(product_parts(one)[i] + product_parts(other)[j] for i, j in row),
               PART_BITS * sum(row[0])) for row in product_rows(one, other)]
     if addend:

@@ -6,9 +6,14 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from systolith.hw.spec import isa
 from systolith.hw.spec.arch import Arch
-from systolith.hw.spec.timing import operand_image_bits, operand_lane_latency, product_latency
+from systolith.hw.spec.timing import (
+    folded_operands,
+    operand_image_bits,
+    operand_lane_latency,
+    product_latency,
+)
 
-from .products import product, register
+from .products import folded_product, product, register
 
 __all__ = ["OperandLane"]
 
@@ -16,7 +21,8 @@ _LAYOUT = isa.layout(isa.Opcode.POST)
 
 
 class OperandLane(wiring.Component):
-    """One channel's first result and operand; new ones every cycle, `latency` cycles later.
+    """One channel's first result and operand, to what the lane takes `latency` cycles later; new
+    ones every second cycle.
 
     With c the first result and r the operand's distance from its zero point, both as images
     (integers: c as it is), the post lane computes c * gain + r * operand_gain, or c * r * gain for
@@ -37,6 +43,8 @@ class OperandLane(wiring.Component):
     combination, operand_gain, operand_zero : In
         The POST instruction's fields (`combination`: its operand), to be held while results are on
         their way; `operand_zero` is a number of the activation format.
+    entering : In(1)
+        The result and the operand are there.
     valid : In(1)
         The result is there in the next cycle; else number and addend are 0.
     number : Out, addend : Out
@@ -51,7 +59,7 @@ class OperandLane(wiring.Component):
             "combination": In(_LAYOUT["operand"].shape),
             "operand_gain": In(signed(arch.gain_bits)),
             "operand_zero": In(_LAYOUT["operand_zero"].shape),
-            "valid": In(1),
+            "entering": In(1), "valid": In(1),
             "number": Out(signed(first + other)), "addend": Out(signed(other + arch.gain_bits)),
         })
 
@@ -76,11 +84,24 @@ class OperandLane(wiring.Component):
         first, other = first[:bits[0]].as_signed(), other[:bits[1]].as_signed()
         is_product = self.combination == isa.Combination.PRODUCT
         factor = Mux(is_product, first, self.operand_gain)
-        first, other, factor = self._later(m, "signed", first, other, factor)
-        scaled = product(m, other, factor, None, "scaled", luts=self.arch.post_luts)
-        cycles = product_latency(self.arch, len(other), len(factor), False)
-        for stage in range(cycles):
-            first, = self._later(m, f"product_{stage}", first)
+        if folded_operands(self.arch):
+            cycles, entering = 2, self.entering
+            for stage in range(2 * form.floating):
+                entering = register(m, entering, f"entering_{stage}")
+            held = []
+            for name, value in (("first", first), ("other", other), ("factor", factor)):
+                held.append(Signal(value.shape(), name=f"{name}_held", reset_less=True))
+                with m.If(entering):
+                    m.d.sync += held[-1].eq(value)
+            first, other, factor = held
+            scaled = folded_product(m, factor, other, register(m, entering, "entered"), "scaled")
+            first, = self._later(m, "second", first)        # the next one is two cycles later
+        else:
+            first, other, factor = self._later(m, "signed", first, other, factor)
+            scaled = product(m, other, factor, None, "scaled", luts=self.arch.post_luts)
+            cycles = product_latency(self.arch, len(other), len(factor), False)
+            for stage in range(cycles):
+                first, = self._later(m, f"product_{stage}", first)
         for stage in range(self.latency - 2 - 2 * form.floating - cycles):
             first, scaled = self._later(m, f"spare_{stage}", first, scaled)
         number, addend = (Signal.like(port, name=f"{port.name}_out", reset_less=True)

@@ -245,16 +245,23 @@ class Post(ExecutionUnit):
 
     def _elaborate_limits(self, m, fields, marks):
         """The lanes' ports `zero_point`, `low` and `high`: those of the turn of each result."""
-        late = self.lane.LATE
+        late, names = self.lane.LATE, ("zero_point", "low", "high")
         found = {name: Signal.like(getattr(self.lane, name), name=name, reset_less=True)
-                 for name in ("zero_point", "low", "high")}
+                 for name in names}
+        limits = {name: Signal.like(found[name], name=f"last_{name}", reset_less=True)
+                  for name in names[1:]}
+        # the instruction stays as it is from long before the first result
+        m.d.sync += [limit.eq(fields[name] - (0 if self.arch.activation.floating
+                                              else fields.zero_point))
+                     for name, limit in limits.items()]
+        last = {"zero_point": fields.zero_point, **limits}
         if not self.arch.operand_depth:
-            m.d.comb += [value.eq(fields[name]) for name, value in found.items()]
+            m.d.comb += [value.eq(last[name]) for name, value in found.items()]
             return found
         for name, first, stage in (("zero_point", Const(0), late[0]), ("low", fields.first_low,
                                    late[1]), ("high", fields.first_high, late[1])):
             mark = marks[len(marks) - 1 - stage - 1]        # a register before
-            m.d.sync += found[name].eq(Mux(fields.operand.any() & ~mark.again, first, fields[name]))
+            m.d.sync += found[name].eq(Mux(fields.operand.any() & ~mark.again, first, last[name]))
         return found
 
     def _elaborate_operands(self, m, fields, begin, pooling, marks, back, ahead):
@@ -304,7 +311,7 @@ class Post(ExecutionUnit):
                 self.operand_lane, "systolith_operand_lane", first=pooling.best[lane],
                 operand=operands.word_select(lane, width), combination=fields.operand,
                 operand_gain=factors["operand_gain"], operand_zero=fields.operand_zero,
-                valid=back.valid, number=number, addend=addend)
+                entering=returning.valid, valid=back.valid, number=number, addend=addend)
             ports.append(dict(
                 again=marks[LANE_ENTRY].again, number=number, addend=addend, gain=factors["gain"],
                 gain_shift=fields.operand_shift, gain_ties=fields.operand_ties))

@@ -13,7 +13,7 @@ from systolith.hw.spec.timing import (
 )
 
 from .products import product, register
-from .rounding import clip, nearest
+from .rounding import nearest_float, nearest_integer
 
 __all__ = ["PostLane"]
 
@@ -53,8 +53,9 @@ class PostLane(wiring.Component):
         Only on chips with offsets: slopes below zero and offsets are those of this turn; the unit
         of offsets is that of first results, see `Arch.offset_unit`.
     zero_point, low, high : In
-        What is added to an integer, `LATE[0]` cycles before the result comes, and its limits,
-        `LATE[1]` cycles before, as ordered integers.
+        What is added to an integer, `LATE[0]` cycles before the result comes, and its limits before
+        that is added, `LATE[1]` cycles before, as ordered integers; all less than 2**rounded_bits
+        away from 0 but for `low` and `high`, of twice that.
     ordered : Out(signed(arch.first_bits))
         The result as an ordered integer: integers' value, floats' sign and magnitude, 0 or 1.
     raw_out : Out(signed(arch.accumulator_bits + 1))
@@ -63,7 +64,7 @@ class PostLane(wiring.Component):
         Along with bipolar results, and on no other chips: 1 where the shift is odd.
     """
 
-    LATE = 3, 2
+    LATE = 1, 2
 
     def __init__(self, *, arch: Arch) -> None:
         self.arch = arch
@@ -77,7 +78,7 @@ class PostLane(wiring.Component):
             "accumulator": In(signed(arch.accumulator_bits)), "counts": In(1), "more": In(1),
             "parameters": In(arch.parameter_bits), **operands, **bent,
             "zero_point": In(signed(arch.rounded_bits + 1)),
-            "low": In(signed(arch.first_bits)), "high": In(signed(arch.first_bits)),
+            "low": In(signed(arch.limit_bits)), "high": In(signed(arch.limit_bits)),
             "ordered": Out(signed(arch.first_bits)),
             "raw_out": Out(signed(arch.accumulator_bits + 1)),
             **({"least": Out(1)} if arch.activation.binary else {}),
@@ -101,10 +102,11 @@ class PostLane(wiring.Component):
             return m
 
         scaled, shift, ties, offset = self._elaborate_product(m, fields, number)
-        value, below, above = nearest(
-            m, scaled, shift, form, ties=ties, zero_point=self.zero_point,
-            limit=arch.rounded_bits, offset=offset)
-        m.d.comb += self.ordered.eq(clip(m, value, below, above, self.low, self.high))
+        m.d.comb += self.ordered.eq(
+            nearest_float(m, scaled, shift, form, self.low, self.high) if form.floating else
+            nearest_integer(m, scaled, shift, limit=arch.rounded_bits, ties=ties, offset=offset,
+                            zero_point=self.zero_point, low=self.low, high=self.high,
+                            luts=self.arch.post_luts))
         return m
 
     def _elaborate_sum(self, m, bias):
@@ -129,35 +131,38 @@ class PostLane(wiring.Component):
     def _elaborate_product(self, m, fields, number):
         """p, and with it the shift, the ties and, two cycles later, the offset (None: there is
         none)."""
-        arch, again = self.arch, getattr(self, "again", Const(0))
+        arch = self.arch
         items = {"factor": Cat(fields.multiplier, Const(0, 1)).as_signed(), "shift": fields.shift}
-        if arch.operand_depth:
-            items["factor"] = Mux(again, self.gain, items["factor"])
-            items["shift"] = Mux(again, self.gain_shift, items["shift"])
         if arch.tie_bits:
-            items["ties"] = (Mux(again, self.gain_ties, fields.ties) if arch.operand_depth
-                             else fields.ties)
+            items["ties"] = fields.ties
         lost = Const(0, arch.multiplier_bits - arch.addend_bits)
         if arch.addend_bits:
             items["addend"] = Cat(lost, fields.addend, Const(0, 1)).as_signed()
         if arch.operand_depth:
-            items["addend"] = items.get("addend", Const(0, 1)) | self.addend
+            items["operand"] = self.addend
         if arch.slope_offsets:
             items["offset"] = self._elaborate_offset(fields.offset)
-        items = {name: register(m, item, f"{name}_1") for name, item in items.items()}
-
+        slopes = {}
         if arch.leaky:
             slopes = {"factor": fields.below_multiplier, "shift": fields.below_shift}
             if arch.addend_bits:
                 slopes["addend"] = Cat(lost, fields.below_addend).as_signed()
-            straight = ~self.bent if arch.slope_offsets else again
-            below = (number < 0) & ~(register(m, straight, "straight")
-                                     if arch.slope_offsets or arch.operand_depth else 0)
-            for name, slope in slopes.items():
-                other = register(m, slope, f"below_{name}")
-                items[name] = Mux(below, other, items[name])
-            items = {name: register(m, item, f"{name}_chosen") for name, item in items.items()}
+            items, slopes = ({name: register(m, item, f"{kind}{name}_1") for name, item in
+                              some.items()} for kind, some in (("", items), ("below_", slopes)))
+        # Three choices in one LUT of six inputs: a second turn's, a slope's, or the plain one.
+        if arch.operand_depth:
+            items["addend"] = items.pop("operand") | items.get("addend", Const(0, 1))
+            again = register(m, self.again, "again_1") if arch.leaky else self.again
+            turn = {"factor": self.gain, "shift": self.gain_shift, "ties": self.gain_ties}
+            items |= {name: Mux(again, other, items[name]) for name, other in turn.items()
+                      if name in items}
+        if arch.leaky:
+            straight = (register(m, ~self.bent, "straight") if arch.slope_offsets else
+                        again if arch.operand_depth else Const(0))
+            below = (number < 0) & ~straight
+            items |= {name: Mux(below, slope, items[name]) for name, slope in slopes.items()}
             number = register(m, number, "number_chosen")
+        items = {name: register(m, item, f"{name}_chosen") for name, item in items.items()}
 
         factor, addend = items.pop("factor"), items.pop("addend", None)
         cycles = product_latency(arch, len(number), len(factor), addend is not None)
@@ -167,7 +172,7 @@ class PostLane(wiring.Component):
         scaled = product(m, number, factor, addend, "scaled", luts=arch.post_luts)
         offset = items.get("offset")
         if offset is not None:
-            for cycle in range(2):
+            for cycle in range(3):
                 offset = register(m, offset, f"offset_shift_{cycle}")
         return scaled, items["shift"], items.get("ties", Const(0, 2)), offset
 

@@ -1,11 +1,17 @@
-"""Wide products and sums in pipelines, one adder a cycle: of parts that fit DSP blocks, or of the
+"""Wide products and sums in pipelines: of parts that fit DSP blocks, one adder a cycle, or of the
 rows of a Booth multiplier."""
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from systolith.hw.element.booth import digits
-from systolith.hw.spec.timing import booth_digits, product_parts, product_rows
+from systolith.hw.spec.timing import (
+    ROWS_A_CYCLE,
+    booth_digits,
+    folded_rows,
+    product_parts,
+    product_rows,
+)
 
-__all__ = ["less", "product", "register"]
+__all__ = ["folded_product", "less", "product", "register"]
 
 #: An integer as its upper bits and how many bits of 0 are below them.
 _Term = tuple[Value, int]
@@ -38,59 +44,99 @@ def product(m: Module, one: Value, other: Value, addend: Value | None, name: str
     return _total(m, terms, width, f"{name}_sum")
 
 
+def folded_product(m: Module, number: Value, factor: Value, first: Value, name: str) -> Signal:
+    """number * factor of signed numbers that are there for two cycles, of which `first` tells the
+    first one, without DSP blocks: two cycles after that one, for a cycle. The rows are half as
+    many as digits."""
+    count = folded_rows(len(factor))
+    found = [Cat(*digit) for digit in digits(_extended(factor, 4 * count), True, 2 * count, False)]
+    turn = Signal(3 * count, name=f"{name}_digits")
+    upper = Signal(len(number), name=f"{name}_upper", reset_less=True)
+    low = Signal(2 * count, name=f"{name}_low", reset_less=True)
+    m.d.comb += turn.eq(Mux(first, Cat(found[:count]), Cat(found[count:])))
+    below, added = _add_rows(m, upper, [turn[n:n + 3] for n in range(0, 3 * count, 3)], number,
+                             name)
+    with m.If(first):
+        m.d.sync += [upper.eq(added[2:]), low.eq(Cat(below, added[:2]))]
+    with m.Else():
+        m.d.sync += upper.eq(0)
+    whole = Signal(signed(len(number) + len(factor)), name=f"{name}_whole", reset_less=True)
+    m.d.sync += whole.eq(Cat(low, below, added).as_signed())
+    return whole
+
+
 def _booth(m, one, other, addend, width, name):
-    """The product as rows of radix-4 digits of the shorter factor. Many rows are two chains of
-    adders, whose sums the last adder joins; each begins with its part of the addend."""
+    """The product as rows of radix-4 digits of the shorter factor, `ROWS_A_CYCLE` of them added to
+    each other in a cycle, the addend with the first: its lower bits, where it is longer than rows
+    are, and the others as soon as the sum has room for them."""
     number, factor = (one, other) if len(one) >= len(other) else (other, one)
-    lengths = booth_digits(len(factor))
-    found = digits(factor, True, sum(lengths), False)
+    count = booth_digits(len(factor))
+    waiting = Cat(Cat(*digit) for digit in digits(factor, True, count, False))
+    upper, final = Value.cast(addend), Const(0, 0)      # to `final` nothing more is added
+    cut, unit = len(number) - 1, 2 * ROWS_A_CYCLE
+    # a sum's upper bits are at most a third of what the number's bits hold with one more
+    entry = -(-(len(upper) + 2 - len(number)) // unit) * unit
+    split = len(upper) > len(number) and entry <= min(cut, 2 * count - 2)
+    if split:
+        upper, later = Cat(upper[:cut], Const(0, 1)), upper[cut:]
+    while True:
+        rows = min(ROWS_A_CYCLE, len(waiting) // 3)
+        place = len(final)
+        if split and place == entry:
+            upper = Cat(upper[:cut - place],
+                        (upper[cut - place:].as_signed() + later.as_signed())[:place + 1])
+        elif split and place < entry:
+            later = register(m, later, f"{name}_later_{place}")
+        below, added = _add_rows(m, upper, [waiting[3 * n:3 * n + 3] for n in range(rows)], number,
+                                 f"{name}_{place}")
+        waiting = waiting[3 * rows:]
+        if not len(waiting):
+            break
+        final, upper, number, waiting = (
+            register(m, value, f"{name}_{part}_{place}") for part, value in
+            (("final", Cat(final, below, added[:2])), ("upper", added[2:]), ("number", number),
+             ("digits", waiting)))
+    last = register(m, Cat(final, below, added), f"{name}_last")
     whole = Signal(signed(width), name=f"{name}_whole")
-    if len(lengths) == 1:
-        m.d.comb += whole.eq(_chain(m, addend, number, found, name))
-        return whole
-    place = 2 * lengths[0]
-    start = Signal(signed(max(len(addend), place + 2)), name=f"{name}_addend")
-    m.d.comb += start.eq(addend)
-    low = _chain(m, start[:place], number, found[:lengths[0]], f"{name}_low")
-    high = _chain(m, start[place:].as_signed(), number, found[lengths[0]:], f"{name}_high")
-    for cycle in range(lengths[0] - lengths[1]):
-        high = register(m, high, f"{name}_late_{cycle}")
-    return _total(m, [(low, 0), (high, place)], width, f"{name}_sum")
+    m.d.comb += whole.eq(last.as_signed())
+    return whole
 
 
-def _chain(m, start, number, found, name):
-    """The signed sum of `start` and number * digit * 4**k for the k-th of the digits `found`, one
-    digit a cycle.
+def _add_rows(m, upper, digits_, number, name):
+    """`upper`, signed, and the rows of a number by digits, each of which weighs four times the one
+    before: the bits below what is added last, and that.
 
-    A row is the number's multiple by a digit, its sign bit inverted and a 1 above that, so that no
-    sign is extended; the first row's signs are such that these add up to one bit above the sum.
-    A row's choice then shares the LUT with its addition, where it is the second operand.
+    A row's choice shares the LUT with its addition, where it is the second operand.
     """
-    width = len(number) + 1
-    final: list[Value] = []             # bits to which nothing more is added
-    waiting = Cat(Cat(*digit) for digit in found)
-    upper = Signal(width + 2, name=f"{name}_start")
-    m.d.comb += upper.eq(start)
-    for step in range(len(found)):
-        negative, middle, below = waiting[:3]
-        once = middle ^ below
-        twice = Mux(negative, ~(middle | below), middle & below)
-        row = Signal(width, name=f"{name}_row_{step}")
-        m.d.comb += row.eq(Cat(
-            ((once & single) | (twice & double)) ^ negative for single, double in
-            zip([*number, number[-1]], [Const(0, 1), *number], strict=True)))
-        sign = row[-1]
-        above = Cat(row[:-1], ~sign, Const(1, 1)) if step else Cat(row, sign, ~sign)
-        added = Signal(width + 2, name=f"{name}_added_{step}")
-        m.d.comb += added.eq(upper + above + negative)
-        added = register(m, added, f"{name}_{step}")
-        final = [register(m, bit, f"{name}_{step}_{n}") for n, bit in enumerate(final)]
-        if step + 1 < len(found):
-            final += [added[0], added[1]]
-            upper = added[2:]
-            number = register(m, number, f"{name}_number_{step}")
-            waiting = register(m, waiting[3:], f"{name}_digits_{step}")
-    return Cat(final, added[:-1], ~added[-1]).as_signed()
+    below: list[Value] = []
+    # rows of up to twice the number, and a third more of all below them; the longer operand of an
+    # addition is the second one for synthesis
+    size = max(len(number) + 2, len(upper) + 1)
+    for step, digit in enumerate(digits_):
+        row = Signal(signed(len(number) + 1), name=f"{name}_row_{step}")
+        added = Signal(size, name=f"{name}_added_{step}")
+        # without signs: two operands and one bit are what synthesis takes for one chain
+        m.d.comb += [row.eq(_choice(digit, number)), added.eq(
+            _extended(upper, size) + _extended(row, size) + digit[0])]
+        if step + 1 < len(digits_):
+            below += [added[0], added[1]]
+            upper, size = added[2:], max(len(number) + 2, size - 1)
+    return Cat(below), added
+
+
+def _extended(value, width):
+    """The bits of a signed number, as many as are wanted."""
+    return Cat(value, value[-1].replicate(width - len(value)))
+
+
+def _choice(digit, number):
+    """The bits of `number` times a digit of three bits (from -2 to 2, see `booth.digits`), one bit
+    more than the number has; 1 less where the digit's first bit, its sign, is set."""
+    negative, middle, below = digit
+    once = middle ^ below
+    twice = Mux(negative, ~(middle | below), middle & below)
+    return Cat(((once & single) | (twice & double)) ^ negative for single, double in
+               zip([*number, number[-1]], [Const(0, 1), *number], strict=True))
 
 
 def _multiply(m, one, other, name):

@@ -7,62 +7,77 @@ from systolith.hw.spec.timing import rounding_levels
 
 from .products import less, register
 
-__all__ = ["clip", "nearest"]
+__all__ = ["nearest_float", "nearest_integer"]
 
 
-def nearest(m: Module, number: Value, shift: Value, form: Format, *, limit: int, ties: Value,
-            zero_point: Value, offset: Value | None = None) -> tuple[Signal, Signal, Signal]:
-    """The number of `form` that is nearest to number / 2**shift, as the numerics page says.
+def nearest_integer(m: Module, number: Value, shift: Value, *, limit: int, ties: Value,
+                    zero_point: Value, low: Value, high: Value, luts: bool = False,
+                    offset: Value | None = None) -> Signal:
+    """The integer nearest to number / 2**shift, as the numerics page says, within limits, plus the
+    zero point; `timing.rounding_latency` cycles later, with an offset one more.
 
     Parameters
     ----------
     number : Value, signed
     shift : Value, unsigned
-    form : Int or Float
     limit : int
-        An integer is rounded to -2**limit to 2**limit - 1; at least `form.width`.
+        What is beyond -2**limit to 2**limit - 1 is beyond the limits.
     ties : Value
         What an integer half-way goes to: 0 the nearest, 1 the even neighbour, 2 the odd one.
     zero_point : Value
-        Added to an integer, signed, limit + 1 bits; read in the last cycle but one.
+        Added to the integer, signed; read in the last cycle.
+    low, high : Value
+        The least and the largest integer before the zero point is added, signed, low <= high; read
+        in the last cycle but one.
+    luts : bool
+        Whether the shift is written as choices of four bits, which LUTs of six inputs take.
     offset : Value or None
-        Added to an integer before it is rounded: signed, in 2**-OFFSET_FRACTION, less than
-        2**limit; read in the third cycle. None: none is.
-
-    Returns, `timing.rounding_latency` cycles later, with an offset one more: the signed number
-    (floats: as an ordered integer); whether it is not that, since the integer is below, or above,
-    all these.
+        Added before rounding: signed, in 2**-OFFSET_FRACTION, less than 2**limit; read in the
+        fourth cycle. None: none is.
     """
-    if form.floating:
-        result = _nearest_float(m, number, shift, form)
-        return result, Signal(), Signal()
-    whole, up, beyond, negative = _nearest_integer(m, number, shift, limit, ties, offset)
-    # One addition: the zero point, and 1 as the carry into it.
-    value = register(m, (Cat(Const(1, 1), whole).as_signed()
-                         + Cat(up, zero_point[:limit + 1]).as_signed())[1:].as_signed(), "value")
-    return (value, register(m, beyond & negative, "below"),
-            register(m, beyond & ~negative, "above"))
+    whole, up, beyond, negative = _nearest_integer(m, number, shift, limit, ties, offset, luts)
+    # Not more than the least one, and more than the largest.
+    under = register(m, Mux(beyond, negative, _at_most(whole, low, up)), "under")
+    over = register(m, Mux(beyond, ~negative, ~_at_most(whole, high, up)), "over")
+    whole, low, high = (register(m, item, f"{name}_clip") for name, item in
+                        (("whole", whole), ("low", low), ("high", high)))
+    up = register(m, up, "up_clip") & ~under & ~over
+    # The choice shares its LUTs with the addition, as the second operand; `up` is its carry.
+    chosen = Mux(under, low, Mux(over, high, whole)).as_signed()
+    return register(m, (Cat(Const(1, 1), zero_point).as_signed()
+                        + Cat(up, chosen).as_signed())[1:len(low) + 1].as_signed(), "value")
 
 
-def _nearest_integer(m, number, shift, limit, ties, offset):
+def _at_most(one, other, up):
+    """Whether one + up <= other, of signed numbers and a bit: 2 * one + up < 2 * other + 1, by one
+    chain of carries."""
+    return less(Cat(up, one).as_signed(), Cat(Const(1, 1), other).as_signed())
+
+
+def _nearest_integer(m, number, shift, limit, ties, offset, luts):
     """number / 2**shift + offset rounded down to limit + 1 bits, whether 1 must be added to it,
-    whether it is beyond these bits, and whether below 0; three cycles later, with an offset
-    four."""
+    whether it is beyond these bits, and whether below 0; four cycles later, with an offset
+    five."""
     fraction = TIE_BITS + 1
     inner = limit if offset is None else limit + 1      # what an offset brings back is kept
     bits = Cat(Const(0, fraction), number)
     negative, beyond = number[-1], Const(0)
-    # The largest step first, so that what the smaller ones need not see is dropped at once.
-    for place in reversed(range(len(shift))):
-        step = 1 << place
-        kept = inner + 1 + fraction + step - 1
-        bits, lost = _shift_right(bits, shift[place], step, kept, negative)
-        beyond |= lost
-        if place in (3, 0):
-            bits, beyond, negative, ties = (
-                register(m, value, f"{name}_{place}") for name, value in
-                (("shifted", bits), ("beyond", beyond), ("negative", negative), ("ties", ties)))
-            shift = register(m, shift[:place], f"shift_{place}") if place else shift
+    # The largest step first, so that what the smaller ones need not see is dropped at once. Two
+    # steps a cycle are a choice of four for each bit.
+    while len(shift):
+        place = len(shift) // 2 * 2 - 2 + len(shift) % 2 * 2
+        before = bits
+        for level in reversed(range(place, len(shift))):
+            step = 1 << level
+            kept = inner + 1 + fraction + step - 1
+            bits, lost = _shift_right(bits, shift[level], step, kept, negative)
+            beyond |= lost
+        if luts and len(shift) - place == 2:
+            bits = _one_of_four(before, shift[place:], 1 << place, kept, negative)
+        bits, beyond, negative, ties = (
+            register(m, value, f"{name}_{place}") for name, value in
+            (("shifted", bits), ("beyond", beyond), ("negative", negative), ("ties", ties)))
+        shift = register(m, shift[:place], f"shift_{place}") if place else shift[:0]
     if offset is not None:
         beyond |= bits[-1] ^ negative
         summed = bits.as_signed() + Cat(Const(0, fraction - OFFSET_FRACTION), offset).as_signed()
@@ -82,6 +97,14 @@ def _nearest_integer(m, number, shift, limit, ties, offset):
             register(m, negative, "negative"))
 
 
+def _one_of_four(bits, times, step, kept, negative):
+    """`kept` bits of bits >> times * step, of two bits of `times`; the choice is written so that
+    neighbours have nothing in common and each of them is one LUT."""
+    wide = Cat(bits, negative.replicate(max(0, kept + 3 * step - len(bits))))
+    zero, one, two, three = (wide[n * step:n * step + kept] for n in range(4))
+    return Mux(times[0] ^ times[1], Mux(times[0], one, two), Mux(times[0], three, zero))
+
+
 def _shift_right(bits, do, step, kept, negative):
     """`kept` bits of bits >> (step or 0), and whether what is above them is not all sign."""
     size = max(len(bits), kept)
@@ -90,6 +113,14 @@ def _shift_right(bits, do, step, kept, negative):
     always, otherwise = dropped[step:], dropped[:step]
     return (Mux(do, wide[step:step + kept], wide[:kept]),
             always.any() | (~do & otherwise.any()))
+
+
+def nearest_float(m: Module, number: Value, shift: Value, form: Format, low: Value,
+                  high: Value) -> Signal:
+    """The ordered integer of the float nearest to number / 2**shift, as the numerics page says, at
+    least `low` and at most `high`, which are read two cycles before it comes,
+    `timing.rounding_latency` cycles after `number`, signed, and `shift`, unsigned."""
+    return _clip(m, _nearest_float(m, number, shift, form), low, high)
 
 
 def _nearest_float(m, number, shift, form):
@@ -154,12 +185,10 @@ def _saturated(code, form):
     return Mux(code <= hidden, code > hidden // 2, larger)
 
 
-def clip(m: Module, value: Value, below: Value, above: Value, low: Value,
-         high: Value) -> Signal:
-    """`value`, but at least `low` and at most `high`, two cycles later; `low` where it is `below`
-    all that the bits of `value` hold, `high` where it is `above`. The limits are read now."""
-    under = register(m, below | (~above & less(value, low)), "under")
-    over = register(m, above | (~below & less(high, value)), "over")
+def _clip(m, value, low, high):
+    """`value`, but at least `low` and at most `high`, two cycles later."""
+    under = register(m, less(value, low), "under")
+    over = register(m, less(high, value), "over")
     value, low, high = (register(m, item, f"{name}_clip") for name, item in
                         (("value", value), ("low", low), ("high", high)))
     return register(m, Mux(under, low, Mux(over, high, value)), "clipped")

@@ -12,13 +12,13 @@ from .memories import MEMORIES, Space
 from .numbers import PAGE_BYTES, SHIFT_BITS
 
 __all__ = ["ARRAY_EDGE", "FETCHES", "ITEMS", "LANE_ENTRY", "LOAD_BURSTS", "PART_BITS", "POOLING",
-           "POST_START", "REVISIT", "STORE_BURSTS", "TABLE_LOOKUP", "array_latency",
-           "booth_digits", "burst_limit", "code_unit", "column_delay", "delivery_beats",
-           "delivery_cycles", "item_latency", "lane_factor_bits", "lane_number_bits",
-           "operand_image_bits", "operand_lane_latency", "pool_stages", "post_lane_latency",
-           "product_latency", "product_parts", "product_rows", "read_period", "rounding_latency",
-           "rounding_levels", "scale_stages", "second_turn", "shared_latency", "shortest_pass",
-           "sum_latency", "word_latency"]
+           "POST_START", "REVISIT", "ROWS_A_CYCLE", "STORE_BURSTS", "TABLE_LOOKUP",
+           "array_latency", "booth_digits", "burst_limit", "code_unit", "column_delay",
+           "delivery_beats", "delivery_cycles", "folded_operands", "folded_rows", "item_latency",
+           "lane_factor_bits", "lane_number_bits", "operand_image_bits", "operand_lane_latency",
+           "pool_stages", "post_lane_latency", "product_latency", "product_parts", "product_rows",
+           "read_period", "rounding_latency", "rounding_levels", "scale_stages", "second_turn",
+           "shared_latency", "shortest_pass", "sum_latency", "word_latency"]
 
 #: Instructions that the sequencer has requested and that have not come.
 FETCHES = 4
@@ -49,8 +49,8 @@ _DSP_BITS = 18
 #: above a product's upper bits from the 17th on, Yosys' `xilinx_dsp_cascade` (0.70) takes the two
 #: for that product alone, shifted by the block's own 17 places, and the upper one is lost.
 PART_BITS = 16
-#: Adders that follow each other in a product of LUTs; more are two chains.
-_SHORT_CHAIN = 6
+#: Adders that follow each other in a cycle of a product of LUTs.
+ROWS_A_CYCLE = 2
 
 
 def burst_limit(arch: Arch) -> int:
@@ -161,18 +161,26 @@ def product_rows(one: int, other: int) -> list[list[tuple[int, int]]]:
     return rows
 
 
-def booth_digits(width: int) -> list[int]:
-    """Radix-4 digits of a signed factor in each chain of adders, the lower ones first: one chain,
-    or two that work side by side."""
-    count = -(-width // 2)
-    return [count] if count <= _SHORT_CHAIN else [count - count // 2, count // 2]
+def booth_digits(width: int) -> int:
+    """Radix-4 digits of a signed factor, each of which is a row of a product of LUTs."""
+    return -(-width // 2)
+
+
+def folded_rows(width: int) -> int:
+    """Rows of a product of LUTs that has two cycles for the digits of a signed factor."""
+    return -(-booth_digits(width) // 2)
+
+
+def folded_operands(arch: Arch) -> bool:
+    """Whether operand lanes multiply in two cycles, since no more than one operand comes in two and
+    the rows of a cycle are few enough to be added in one."""
+    return arch.post_luts and folded_rows(operand_image_bits(arch)[1]) <= ROWS_A_CYCLE + 1
 
 
 def product_latency(arch: Arch, one: int, other: int, addend: bool) -> int:
     """Cycles of a product of two signed factors of so many bits, and of its sum with an addend."""
     if arch.post_luts:
-        chains = booth_digits(min(one, other))
-        return chains[0] + len(chains) - 1
+        return -(-booth_digits(min(one, other)) // ROWS_A_CYCLE)
     return 1 + sum_latency(len(product_rows(one, other)) + addend)
 
 
@@ -188,11 +196,11 @@ def rounding_levels(form: Format, width: int) -> int:
 
 
 def rounding_latency(form: Format, width: int) -> int:
-    """Cycles of a rounding of a signed number of `width` bits to the activation format, without
-    those of the clip."""
-    # integers: two of the shift, one for what is cut off, one for the zero point;
-    # floats: what the first shift is; the shifts, the last two in one; rounding, largest, sign
-    return rounding_levels(form, width) + 3 if form.floating else 4
+    """Cycles of a rounding of a signed number of `width` bits to the activation format."""
+    # integers: three of the shift, one for what is cut off, two of the limits and the zero point;
+    # floats: what the first shift is; the shifts, the last two in one; rounding, largest, sign;
+    # two of the limits
+    return rounding_levels(form, width) + 5 if form.floating else 6
 
 
 def lane_number_bits(arch: Arch) -> int:
@@ -222,15 +230,16 @@ def post_lane_latency(arch: Arch) -> int:
         return 2
     number, factor = lane_number_bits(arch), lane_factor_bits(arch)
     addend = arch.addend_bits > 0 or arch.operand_depth > 0
-    # the sum with the bias, the choice of the slope, the product, the offset, the clip
+    # the sum with the bias, the choice of the slope, the product, the offset, the rounding
     return (1 + arch.leaky + product_latency(arch, number, factor, addend) + arch.slope_offsets
-            + rounding_latency(arch.activation, number + factor) + 2)
+            + rounding_latency(arch.activation, number + factor))
 
 
 def operand_lane_latency(arch: Arch) -> int:
     """Cycles from a first result and its operand to what the post lane makes a result of."""
     factor = max(arch.gain_bits, operand_image_bits(arch)[0])
-    product = product_latency(arch, operand_image_bits(arch)[1], factor, False)
+    product = 2 if folded_operands(arch) else product_latency(
+        arch, operand_image_bits(arch)[1], factor, False)
     # images and the choice of factors; the product; the choice of sum or product
     least = 1 + 2 * arch.activation.floating + product + 1
     # A result's second turn comes an odd number of cycles after its first, see `Post`.

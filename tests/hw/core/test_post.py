@@ -31,6 +31,9 @@ ARCHS = {
                   table_depth=64, **MEMORIES),
     "offsets": Arch(rows=4, columns=8, post_lanes=2, activation="int5", weight="int4", leaky=True,
                     slope_offsets=True, operand_depth=32, **MEMORIES),
+    # a multiplication of operands in two cycles
+    "folded": Arch(rows=4, columns=4, post_lanes=2, activation="int4", weight="int4", leaky=True,
+                   multiplier_bits=17, post_multiplier="luts", operand_depth=32, **MEMORIES),
     "float": Arch(rows=2, columns=2, post_lanes=2, activation="e3m2", weight="e3m2",
                   operand_depth=32, prefetch=False, **MEMORIES),
     "signs": Arch(rows=2, columns=4, lanes=4, post_lanes=2, activation="bipolar1",

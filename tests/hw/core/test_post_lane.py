@@ -55,6 +55,14 @@ def packed(arch, bias, above, below, offset=0):
     return word
 
 
+def set_limits(ctx, dut, zero_point, low, high):
+    """The ports of a result's zero point and limits, from limits that hold it; floats have none."""
+    zero_point *= not dut.arch.activation.floating
+    ctx.set(dut.zero_point, zero_point)
+    ctx.set(dut.low, low - zero_point)
+    ctx.set(dut.high, high - zero_point)
+
+
 @pytest.mark.parametrize("activation, weight, accumulator, leaky, fraction", [
     ("int8", "int8", None, False, 16), ("int8", "int8", None, False, (17, 16)),
     ("e3m2", "e3m2", None, True, (16, 9)), ("int4", "int8", 24, False, 26),
@@ -106,8 +114,7 @@ def test_every_stage_rounds_as_the_numerics_say(activation, weight, accumulator,
         total, sums = 0, []
         ctx.set(dut.counts, 1)
         for facts, batch in vectors:
-            for name, value in zip(("zero_point", "low", "high"), facts, strict=True):
-                ctx.set(getattr(dut, name), value)
+            set_limits(ctx, dut, *facts)
             for n in range(len(batch) + dut.latency):
                 if n < len(batch):
                     a, b, above, below, more = batch[n]
@@ -173,6 +180,7 @@ def test_offsets_and_late_slopes(activation, depth):
         wanted.append(expected(arch, total, m, 0, s, ties, 1, low, high, moved))
 
     async def bench(ctx):
+        set_limits(ctx, dut, *(facts.pop(name) for name in ("zero_point", "low", "high")))
         for name, value in facts.items():
             ctx.set(getattr(dut, name), value)
         ctx.set(dut.counts, 1)

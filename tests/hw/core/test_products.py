@@ -51,6 +51,7 @@ def test_products_with_an_addend_are_exact(one, other, addend, multiplier):
     simulator.run()
 
 
-def test_many_digits_are_two_chains_of_adders():
-    assert [booth_digits(bits) for bits in (2, 9, 12, 13, 17, 18, 27)] == [
-        [1], [5], [6], [4, 3], [5, 4], [5, 4], [7, 7]]
+def test_each_digit_is_a_row_and_two_rows_are_added_in_a_cycle():
+    assert [booth_digits(bits) for bits in (2, 9, 12, 13, 17, 18, 27)] == [1, 5, 6, 7, 9, 9, 14]
+    arch = Arch(rows=2, columns=2, post_multiplier="luts")
+    assert [product_latency(arch, 29, bits, True) for bits in (2, 9, 17, 27)] == [1, 3, 5, 7]

@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.numbers import SHIFT_BITS
 from systolith.hw.spec.timing import (
+    lane_limit_bits,
     lane_number_bits,
     operand_image_bits,
     post_lane_latency,
@@ -78,7 +79,7 @@ class PostLane(wiring.Component):
             "accumulator": In(signed(arch.accumulator_bits)), "counts": In(1), "more": In(1),
             "parameters": In(arch.parameter_bits), **operands, **bent,
             "zero_point": In(signed(arch.rounded_bits + 1)),
-            "low": In(signed(arch.limit_bits)), "high": In(signed(arch.limit_bits)),
+            "low": In(signed(lane_limit_bits(arch))), "high": In(signed(lane_limit_bits(arch))),
             "ordered": Out(signed(arch.first_bits)),
             "raw_out": Out(signed(arch.accumulator_bits + 1)),
             **({"least": Out(1)} if arch.activation.binary else {}),

@@ -452,11 +452,6 @@ class Arch:
         return max(self.last_bits, self.first_bits - 1)
 
     @cached_property
-    def limit_bits(self) -> int:
-        """Bits of a signed number that holds every limit of a result less its zero point."""
-        return max(self.first_bits, self.rounded_bits + 1) + self.activation.uniform
-
-    @cached_property
     def table_address_bits(self) -> int:
         return (self.table_depth - 1).bit_length()
 

@@ -15,10 +15,11 @@ __all__ = ["ARRAY_EDGE", "FETCHES", "ITEMS", "LANE_ENTRY", "LOAD_BURSTS", "PART_
            "POST_START", "REVISIT", "ROWS_A_CYCLE", "STORE_BURSTS", "TABLE_LOOKUP",
            "array_latency", "booth_digits", "burst_limit", "code_unit", "column_delay",
            "delivery_beats", "delivery_cycles", "folded_operands", "folded_rows", "item_latency",
-           "lane_factor_bits", "lane_number_bits", "operand_image_bits", "operand_lane_latency",
-           "pool_stages", "post_lane_latency", "product_latency", "product_parts", "product_rows",
-           "read_period", "rounding_latency", "rounding_levels", "scale_stages", "second_turn",
-           "shared_latency", "shortest_pass", "sum_latency", "word_latency"]
+           "lane_factor_bits", "lane_limit_bits", "lane_number_bits", "operand_image_bits",
+           "operand_lane_latency", "pool_stages", "post_lane_latency", "product_latency",
+           "product_parts", "product_rows", "read_period", "rounding_latency", "rounding_levels",
+           "scale_stages", "second_turn", "shared_latency", "shortest_pass", "sum_latency",
+           "word_latency"]
 
 #: Instructions that the sequencer has requested and that have not come.
 FETCHES = 4
@@ -213,6 +214,11 @@ def lane_number_bits(arch: Arch) -> int:
 def lane_factor_bits(arch: Arch) -> int:
     """Bits of what it multiplies that by, with a sign."""
     return max(arch.multiplier_bits + 1, arch.gain_bits if arch.operand_depth else 0)
+
+
+def lane_limit_bits(arch: Arch) -> int:
+    """Bits of a signed number that holds every limit of a result less its zero point."""
+    return max(arch.first_bits, arch.rounded_bits + 1) + arch.activation.uniform
 
 
 def operand_image_bits(arch: Arch) -> tuple[int, int]:

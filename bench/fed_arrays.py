@@ -52,7 +52,8 @@ def _large(size, bus, weights=2 << 20):
 
 
 def _preset(*changes):
-    return load_chip("sim-16x16-int8", ["bus.windows=true", *changes])
+    return load_chip("sim-16x16-int8", ["bus.windows=true", "buffers.two_writes=true",
+                                           *changes])
 
 
 def _digits(size, bus):
@@ -63,7 +64,7 @@ def _digits(size, bus):
 def _binary(bus):
     return Arch(rows=16, columns=16, lanes=64, activation="bipolar1", weight="bipolar1",
                 bit_planes=True, plane_rows=True, tap_rows=True, post_lanes=16,
-                activation_depth=4096,
+                activation_depth=4096, two_writes=True,
                 weight_depth=4096, accumulator_depth=2048, parameter_depth=256, bus_bits=bus)
 
 

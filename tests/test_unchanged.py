@@ -120,7 +120,8 @@ def test_the_chips_differ_in_every_option():
     assert {type(arch.activation) for arch in archs} == {Int, Float, Bipolar}
     assert {arch.bus_bits for arch in archs} >= {32, 64, 128}
     for option in ("depthwise", "packed_signs", "side_taps", "leaky", "slope_offsets",
-                   "bit_planes", "operand_depth", "table_depth"):
+                   "bit_planes", "operand_depth", "table_depth", "tap_rows", "plane_rows",
+                   "two_writes", "load_windows"):
         assert {bool(getattr(arch, option)) for arch in archs} == {False, True}, option
     for fact in (lambda a: a.rows == a.columns, lambda a: a.lanes > 1, lambda a: a.stages == 1,
                  lambda a: a.shared_columns > 1, lambda a: a.accumulator is None,

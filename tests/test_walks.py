@@ -52,7 +52,13 @@ WALKS = {
     "tap_rows": OPTION - {"gen/measure/module_terms.py"} | {
         "gen/measure/estimate.py",              # refused, as it was not measured
         "hw/spec/legality.py"},                 # ARRAY.side; all else asks for `Arch.banks`
+    "two_writes": OPTION - {"hw/spec/rules.py", "gen/measure/module_terms.py"} | {
+        "gen/measure/estimate.py",              # refused, as it was not measured
+        "hw/core/compute.py", "hw/core/top.py",                 # which memory has a word
+        "sim/machine/cycles.py",                # which words of LOAD's wait
+        "gen/compile/taps.py"},                 # which windows pay
     "load_windows": OPTION | {
+        "gen/compile/plan.py",                  # sub-tiles of a first layer that reads them
         "hw/spec/legality.py", "hw/spec/widths.py",             # LOAD's steps
         "hw/core/load.py",                      # what makes windows
         "gen/compile/taps.py"},                 # which layers use it

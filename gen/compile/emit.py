@@ -44,7 +44,9 @@ _most = np.maximum.reduce
 def _cycles(i, arch):
     """Estimated cycles for which an instruction keeps its unit busy."""
     if i.opcode == Opcode.LOAD:
-        return 4 + moved_bytes(i, arch) // arch.beat_bytes
+        beats = moved_bytes(i, arch) // arch.beat_bytes
+        # windows leave one a cycle, and after a run's last beat before the next one's first
+        return 4 + (max(beats, i.rows * i.words) + 4 * i.rows if i.step_even else beats)
     if i.opcode == Opcode.ARRAY:
         shortest = shortest_pass(arch, filled(i, arch))
         cycles = steps(i, arch) if i.starts else max(pixels(i), shortest)
@@ -109,6 +111,7 @@ def interleave(instructions: Sequence[Instruction], used: Sequence[list[Access]]
         return known
 
     free: dict[Unit | None, int] = dict.fromkeys(Unit, 0)
+    fetch = max(1, arch.instruction_bytes // arch.beat_bytes)       # beats of an instruction
     starts = []
     streams: deque = deque()
     stores = deque(mine for i, mine in zip(instructions, used, strict=True)
@@ -127,6 +130,7 @@ def interleave(instructions: Sequence[Instruction], used: Sequence[list[Access]]
             done = max(start + cycles, finished)
         starts.append(start)
         free[unit] = done
+        free[Unit.LOAD] += fetch        # on the same bus
         done += _LATENCY
         for access in mine:
             early = 0

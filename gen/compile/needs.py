@@ -238,6 +238,7 @@ SAVINGS = (
          "inputs of 8 bits, whose planes fit a row each"),
     Need("tap_rows", _has_own_rows, "kernels over channels of half of the rows or fewer"),
     Need("load_windows", _has_windows, "kernels over images of few channels"),
+    Need("two_writes", _has_windows, "images whose words LOAD makes in nearly every cycle"),
     Need("packed_halves", _reads_halves, "layers of activations and weights of half the bits"),
     Need("weight_widths", _narrow_bits, "weights of few bits", all_of=True),
     Need("weight_pools", _pool_bits, "few different weights", all_of=True, turns=True),

@@ -28,6 +28,9 @@ STEP_CYCLES = 128
 #: begin after the first of them instead of the last. Each of them uses all weights of the layer;
 #: where these would not fit the memory besides the next layer's, there is one sub-tile.
 _SUB_TILES = 4
+#: Those of a first layer whose words LOAD makes on the chip, which can begin when the rows of its
+#: input for one of them are there.
+_FIRST_SUB_TILES = 8
 
 
 @dataclass
@@ -84,7 +87,8 @@ class Plan:
         across = pieces(columns, min(limit, longest))
         width = -(-columns // len(across))
         most = min(max(1, limit // width), LIMITS["out_y"])
-        wanted = 1 if self._in_blocks else _SUB_TILES
+        first = layer.index == 0 and layer.arch.load_windows
+        wanted = 1 if self._in_blocks else _FIRST_SUB_TILES if first else _SUB_TILES
         if layer.from_above:
             return _runs(layer.from_above.results, rows, most, y0,
                          [(x0 + c, x0 + d) for c, d in across], wanted)

@@ -137,8 +137,9 @@ def _windows(layer, input_format):
         if max(*steps, beats // 32) > 127 or 4 * reach * width > arch.activation_depth:
             continue
         array = layer.column_blocks * y.kernel * words * layer.pass_cycles(pixels)
-        # the words share the memory's write port with the layer's results
-        load = max(y.size * beats, y.size * width + layer.results * layer.groups)
+        # the words share the memory's write port with the layer's results, unless there are two
+        load = max(y.size * beats, y.size * width + (not arch.two_writes) * (
+            layer.results * layer.groups))
         taps = Taps(
             taps=(rows, kernel), dilation=geometry.dilation, step=(y.step, stride),
             pads=(y.pad, geometry.pads[1]), fill=0 if fill is None else int(fill),

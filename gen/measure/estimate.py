@@ -157,6 +157,8 @@ def estimate(arch: Arch, target: str = "ecp5", *, dsp: bool | str = True) -> Est
         why = "control.checksum = false"
     elif arch.plane_rows:
         why = "array.plane_rows"
+    elif arch.two_writes:
+        why = "buffers.two_writes"
     elif arch.stages is not None:
         why = "array.stages other than \"auto\""
     elif not knows(fit, arch):

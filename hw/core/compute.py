@@ -84,7 +84,8 @@ class Compute(ExecutionUnit):
         See `UnitSignature`. `busy`: an instruction waits at `i` or has sums that are not written.
     activation_address : Out, activation_data : In
         The activation memory's read port; data one cycle after the address. On chips with banks,
-        an address for each.
+        an address for each. On chips with arch.two_writes the data are two words: those at the
+        address with its lowest bit 0, and 1.
     weight_address : Out, weight_data : In
         The weight memory's read port.
     read_address : In, read_data : Out(ArrayLayout(accumulators, columns))
@@ -102,7 +103,7 @@ class Compute(ExecutionUnit):
         super().__init__(isa.Opcode.ARRAY, arch=arch, own={
             "activation_address": Out(range(arch.activation_depth) if arch.banks == 1 else
                                       data.ArrayLayout(range(arch.activation_depth), arch.banks)),
-            "activation_data": In(arch.activation_bits),
+            "activation_data": In(arch.activation_bits << arch.two_writes),
             "weight_address": Out(range(arch.weight_depth)),
             "weight_data": In(arch.weight_bits),
             "read_address": In(range(arch.accumulator_depth)),
@@ -282,16 +283,18 @@ class Compute(ExecutionUnit):
         m.d.sync += takes.eq(Mux(swap, used | first.replicate(arch.fill), 0))
         idle = sum(1 << n for n in range(arch.columns * arch.lanes)
                    if arch.weight.binary and n % arch.lanes % 2)
-        if arch.banks == 1:
-            activations = Mux(later(pixels.inside, enters - 2, "inside"), word,
-                              pad_code.replicate(arch.vector))
-            addresses = later(pixels.address, enters - 4, "activation_address")
-        else:
-            inside, each = later(pixels.inside_banks, enters - 4, "inside"), len(word) // arch.banks
-            activations = Cat(
-                Mux(inside[bank], word.word_select(bank, each),
-                    pad_code.replicate(arch.vector // arch.banks)) for bank in range(arch.banks))
-            addresses = later(pixels.address, enters - 5, "activation_address")
+        addresses = later(pixels.address, enters - (4 if arch.banks == 1 else 5),
+                          "activation_address")
+        each = arch.activation_bits // arch.banks
+        words = [word.word_select(bank, each) for bank in range(arch.banks)]
+        if arch.two_writes:
+            words = [Mux(later(at[0], 2, f"odd_{bank}"), word.word_select(arch.banks + bank, each),
+                         even) for bank, (at, even) in enumerate(zip(
+                             [addresses] if arch.banks == 1 else addresses, words, strict=True))]
+        inside = (later(pixels.inside, enters - 2, "inside") if arch.banks == 1 else
+                  later(pixels.inside_banks, enters - 4, "inside"))
+        activations = Cat(Mux(inside[bank], part, pad_code.replicate(arch.vector // arch.banks))
+                          for bank, part in enumerate(words))
         if arch.activation.binary:
             activations = activations & Cat(bit.replicate(arch.lanes) for bit in used)
         m.d.comb += [

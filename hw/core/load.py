@@ -62,8 +62,9 @@ class Load(ExecutionUnit):
         `activation` (the operand memory, too), `weight`, `parameter` and, if the chip has them,
         `table` and `pool` (only the one that `memory` names is meaningful). While `ready` is low no
         beat is taken, so it should be high while there is no word.
-    upcoming : Out(memory_flags(arch))
-        `memory` of the next cycle, so that `ready` can be a register.
+    upcoming : Out(memory_flags(arch)), odd_next : Out(1)
+        `memory` and the lowest bit of `address` of the next cycle, so that `ready` can be a
+        register.
     """
 
     def __init__(self, *, arch: Arch) -> None:
@@ -74,7 +75,7 @@ class Load(ExecutionUnit):
                 "memory": memory_flags(arch), "address": tag["base"].shape, **{
                     row.name: row.bits(arch) for row in loadable(arch)
                     if row.space != Space.OPERAND}}))),
-            "upcoming": Out(memory_flags(arch)),
+            "upcoming": Out(memory_flags(arch)), "odd_next": Out(1),
         })
 
     def _word_beats(self) -> dict[Memory, int]:
@@ -228,6 +229,7 @@ class Load(ExecutionUnit):
             m.d.sync += self.o.valid.eq(0)
         with m.Else():
             m.d.comb += self.upcoming.eq(self.o.payload.memory)
+            m.d.comb += self.odd_next.eq(self.o.payload.address[0])
         # Until a beat comes, its place takes over what the bus has: whether one does is known late,
         # and the register is large.
         with m.If(self.o.ready):
@@ -242,7 +244,7 @@ class Load(ExecutionUnit):
         with m.If(taken):
             m.d.sync += [beat.eq(Mux(word_ends, 0, beat + 1)), address.eq(word + word_ends)]
             with m.If(word_ends):
-                m.d.comb += self.upcoming.eq(tag.memory)
+                m.d.comb += [self.upcoming.eq(tag.memory), self.odd_next.eq(word[0])]
                 m.d.sync += [
                     self.o.valid.eq(1),
                     self.o.payload.address.eq(word),
@@ -253,7 +255,8 @@ class Load(ExecutionUnit):
             with m.If(taken & word_ends):
                 m.d.sync += is_cut.eq(0)
             with m.If(window.leaves):
-                m.d.comb += self.upcoming.eq(1 << Memory.ACTIVATION)
+                m.d.comb += [self.upcoming.eq(1 << Memory.ACTIVATION),
+                             self.odd_next.eq(window.address[0])]
                 m.d.sync += [
                     cut.eq(window.word), is_cut.eq(1), self.o.valid.eq(1),
                     self.o.payload.address.eq(window.address),

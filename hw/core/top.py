@@ -1,9 +1,10 @@
 """The core: every unit and memory, wired together, and nothing else."""
 
 from functools import reduce
+from itertools import product
 from operator import or_
 
-from amaranth.hdl import Cat, Module, Mux, ResetInserter, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, ResetInserter, Signal
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -152,16 +153,11 @@ class Core(wiring.Component):
         def memory_of(space):
             row = MEMORIES[space]
             return Memory(shape=row.bits(arch), depth=row.depth(arch), init=[], attrs=unchecked)
-        if arch.banks > 1:
-            activations = self._elaborate_banks(m, unchecked)
-        else:
-            m.submodules.activations = activations = memory_of(Space.ACTIVATION)
+        activations = self._elaborate_activations(m, unchecked)
         weights, parameters = map(memory_of, (Space.WEIGHT, Space.PARAMETER))
         m.submodules.weights = weights
         m.submodules.parameters = parameters
         for memory, address, word in (
-                *([(activations, compute.activation_address, compute.activation_data)]
-                  if arch.banks == 1 else []),
                 (weights, compute.weight_address, compute.weight_data),
                 (parameters, post.parameter_address, post.parameter_data)):
             port = memory.read_port()
@@ -171,21 +167,31 @@ class Core(wiring.Component):
 
         # Load writes all; the ports of activations and operands it shares with post-processing.
         new = load.o.payload
-        shared = [(activations, Space.ACTIVATION, post.write_enable, post.write_address)]
+        parts = len(activations)
+        shared = [(activations[part], Space.ACTIVATION, post.write_enable, post.write_address, part)
+                  for part in range(parts)]
         # LOAD's word waits while post-processing writes; whether it does, a register says.
-        waits = [post.writes & load.upcoming[Space.ACTIVATION]]
+        same = Const(1) if parts == 1 else post.odd_next == load.odd_next
+        waits = [post.writes & load.upcoming[Space.ACTIVATION] & same]
         if post.operand_lane is not None:
             operands = memory_of(Space.OPERAND)
             m.submodules.operands = operands
             port = operands.read_port()
             m.d.comb += [port.addr.eq(post.operand_address), post.operand_data.eq(port.data)]
-            shared.append((operands, Space.OPERAND, post.copy_enable, post.copy_address))
+            shared.append(([operands], Space.OPERAND, post.copy_enable, post.copy_address, 0))
             waits.append(post.copies & load.upcoming[Space.OPERAND])
-        for memory, space, enable, address in shared:
-            posting = Signal(name=f"posting_{space.name.lower()}")
+        for banks, space, enable, address, part in shared:
+            name = space.name.lower() + "_odd" * part
+            posting = Signal(name=f"posting_{name}")
             loading = new.memory[space]
-            m.d.comb += posting.eq(enable != 0)
-            self._write(m, memory, space, Mux(posting, address, new.address),
+            if space != Space.ACTIVATION or parts == 1:
+                m.d.comb += posting.eq(enable != 0)
+                at = Mux(posting, address, new.address)
+            else:
+                m.d.comb += posting.eq((enable != 0) & (address[0] == part))
+                at = Mux(posting, address[1:], new.address[1:])
+                loading &= new.address[0] == part
+            self._write(m, banks, space, name, at,
                         Mux(posting, post.write_data, new.activation),
                         Mux(posting, enable, loading.replicate(len(enable))))
         ready = Signal(init=1, name="load_ready")
@@ -193,7 +199,8 @@ class Core(wiring.Component):
         m.d.comb += load.o.ready.eq(ready)
         for memory, space, word in ((weights, Space.WEIGHT, new.weight),
                                     (parameters, Space.PARAMETER, new.parameter)):
-            self._write(m, memory, space, new.address, word, new.memory[space])
+            self._write(m, [memory], space, space.name.lower(), new.address, word,
+                        new.memory[space])
 
         if post.table_lane is not None:
             m.d.comb += [post.table_address.eq(new.address), post.table_data.eq(new.table),
@@ -202,28 +209,34 @@ class Core(wiring.Component):
             m.d.comb += [compute.pool_address.eq(new.address), compute.pool_data.eq(new.pool),
                          compute.pool_enable.eq(new.memory[isa.Memory.POOL])]
 
-    def _elaborate_banks(self, m, attrs):
-        """The banks of the activation memory, each read at an address of its own."""
+    def _elaborate_activations(self, m, attrs):
+        """The activation memory: for each parity of an address, or for both, its banks, each of
+        which is read at an address of its own where there are several."""
         arch, compute = self.arch, self.compute
-        width, banks = arch.activation_bits // arch.banks, []
-        for number in range(arch.banks):
-            bank = Memory(shape=width, depth=arch.activation_depth, init=[], attrs=attrs)
-            m.submodules[f"activations_{number}"] = bank
-            port = bank.read_port()
-            m.d.comb += [port.addr.eq(compute.activation_address[number]),
-                         compute.activation_data.word_select(number, width).eq(port.data)]
-            banks.append(bank)
-        return banks
+        width, parts = arch.activation_bits // arch.banks, 1 + arch.two_writes
+        memories: list[list[Memory]] = [[] for _ in range(parts)]
+        for part, bank in product(range(parts), range(arch.banks)):
+            one = Memory(shape=width, depth=-(-arch.activation_depth // parts), init=[],
+                         attrs=attrs)
+            name = "activations" + f"_{bank}" * (arch.banks > 1) + "_odd" * part
+            m.submodules[name] = one
+            address = compute.activation_address
+            address = address if arch.banks == 1 else address[bank]
+            port = one.read_port()
+            m.d.comb += [
+                port.addr.eq(address[parts - 1:]),
+                compute.activation_data.word_select(part * arch.banks + bank, width).eq(port.data)]
+            memories[part].append(one)
+        return memories
 
-    def _write(self, m, memory, space, address, word, enable):
-        """The write port of a memory, as many bits of whose words as `enable` has are written
-        apart. A large memory is written a cycle later, from registers that stand near it: tokens
-        for the word are given then at the earliest, and read later."""
-        banks = memory if isinstance(memory, list) else [memory]
+    def _write(self, m, banks, space, name, address, word, enable):
+        """The write port of a memory of these banks, as many bits of whose words as `enable` has
+        are written apart; `name` is for signals. A large memory is written a cycle later, from
+        registers that stand near it: tokens for the word are given then at the earliest, and read
+        later."""
         if MEMORIES[space].large(self.arch):
-            name = space.name.lower()
             at, what, now = (Signal(bits, name=f"{name}_{part}", reset_less=True)
-                             for part, bits in (("at", range(MEMORIES[space].depth(self.arch))),
+                             for part, bits in (("at", range(banks[0].depth)),
                                                 ("word", len(word)), ("enable", len(enable))))
             # (each memory's has an enable of its own, so that synthesis keeps them apart)
             with m.If(enable != 0):

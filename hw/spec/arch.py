@@ -151,6 +151,10 @@ class Arch:
     activation_depth: int = field(default=4096, metadata=key(
         "buffers.activations", Whole(2, 1 << 20),
         "Activation words; a word is one pixel's rows * lanes channels."))
+    two_writes: bool = field(default=False, metadata=key("buffers.two_writes", Switch(),
+        "Whether activation words of even and of odd addresses lie in two memories, so that LOAD "
+        "and POST write in the same cycle where one address is even and the other one odd. First "
+        "layers whose words LOAD brings in nearly every cycle wait less."))
     weight_depth: int = field(default=1024, metadata=key("buffers.weights", Whole(1, 1 << 18),
         "Weight words; a word is one array row's columns * lanes weights, rows words fill the "
         "array once."))

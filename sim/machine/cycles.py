@@ -21,6 +21,7 @@ from functools import cache, partial
 from systolith.hw.element.element import arithmetic_of
 from systolith.hw.spec import timing
 from systolith.hw.spec.counts import Counts
+from systolith.hw.spec.instruction import Instruction
 from systolith.hw.spec.isa import Destination, Memory, Opcode, Pooling, Unit
 from systolith.hw.spec.loops import (
     chunk_count,
@@ -89,10 +90,11 @@ def cycles(program: Program, latency: int = 32) -> Timing:
 
 class _Windows:
     """A LOAD of windows: the bytes that there are beyond the next word's end, whether its number is
-    odd, when the next beat or word can come at the earliest, and when the last word was taken."""
+    odd, its number in the instruction, when the next beat or word can come at the earliest, and
+    when the last word was taken."""
 
     def __init__(self, code, vector, cycle, taken):
-        self.code, self.ahead, self.odd = code, -vector, 0
+        self.code, self.ahead, self.odd, self.number = code, -vector, 0, 0
         self.cycle, self.taken = cycle, taken
 
     @property
@@ -146,8 +148,9 @@ class _Model:
         self.reads_end = 0
         self.free_from = dict.fromkeys(Unit, 0)
         self.end_seen = None                # the cycle from which END is in the head
-        # (first, period, last) of POST's writes, in each memory that it shares with LOAD
-        self.written: dict[Memory, deque[tuple[int, int, int]]] = {
+        # (first, period, last, instruction, number of the first) of POST's writes, in each memory
+        # that it shares with LOAD
+        self.written: dict[Memory, deque[tuple[int, int, int, Instruction, int]]] = {
             Memory.ACTIVATION: deque(), Memory.OPERAND: deque()}
 
     def run(self):
@@ -359,7 +362,7 @@ class _Model:
                 word_taken = end + 1
                 if code.memory in self.written:
                     end, word_taken = yield from self._words(
-                        end - beats + 1, left, beats, size, self.written[code.memory])
+                        end - beats + 1, left, beats, size, code)
             left -= beats
             self.reads_end = end
             self._put(self.load_room, end + 1)
@@ -371,7 +374,7 @@ class _Model:
                 load.add(here, word_taken + 1)
                 self.times[number] = (start, word_taken + 1)
 
-    def _words(self, cycle, left, beats, size, written):
+    def _words(self, cycle, left, beats, size, code):
         """A burst of words that wait while POST writes there: (last beat, last word)."""
         taken = 0
         yield At(cycle, 2)
@@ -387,7 +390,8 @@ class _Model:
                     yield At(last + 1, 2)
                     horizon = self.events.horizon
                 taken = last + 1
-                while self._post_writes(taken, written):
+                number = code.rows * code.words - left // size - 1
+                while self._post_writes(taken, code, number):
                     taken += 1
                 self.activity[Unit.LOAD].wait(UnitState.UNIT, last + 1, taken - 1)
         return last, max(taken, last + 1)
@@ -423,17 +427,24 @@ class _Model:
         state.odd ^= 1
         yield At(cycle + 1, 2)
         state.cycle = state.taken = cycle + 1
-        while self._post_writes(state.taken, self.written[Memory.ACTIVATION]):
+        while self._post_writes(state.taken, state.code, state.number):
             state.taken += 1
+        state.number += 1
         self.activity[Unit.LOAD].wait(UnitState.UNIT, cycle + 1, state.taken - 1)
 
-    @staticmethod
-    def _post_writes(cycle, written):
+    def _post_writes(self, cycle, load, number):
+        """Whether POST writes in a cycle where the word `number` of a LOAD would be written."""
+        written = self.written[load.memory]
         while written and written[0][2] < cycle:
             written.popleft()
-        for first, period, last in written:
+        for first, period, last, post, start in written:
             if first <= cycle <= last and (cycle - first) % period == 0:
-                return True
+                if not self.arch.two_writes or load.memory != Memory.ACTIVATION:
+                    return True
+                row, word = divmod(number, load.words)
+                down, across = divmod(start + (cycle - first) // period, post.out_x)
+                return not (load.base + row * load.base_stride + word - post.base
+                            - down * post.stride_y - across * post.stride_x) % 2
         return False
 
     # Array and post-processing.
@@ -501,13 +512,14 @@ class _Model:
             else:
                 written = read + latency
                 rows, across = (code.out_y, across) if lead else (1, code.out_y * across)
-                for _ in range(rows):
+                for row in range(rows):
                     first = written + lead + reads
                     written = first + (across - 1) * reads
                     for memory, others in ((Memory.ACTIVATION, Destination.OPERAND),
                                            (Memory.OPERAND, Destination.ACTIVATION)):
                         if code.destination != others:
-                            self.written[memory].append((first, reads, written))
+                            self.written[memory].append((first, reads, written, code,
+                                                         row * across))
             if not self.arch.prefetch:
                 self._free(Unit.POST, written + 1)
             self._give(Unit.POST, code, written)

@@ -14,7 +14,7 @@ OTHER = dict(
     post_multiplier="luts", scale_multiplier="luts", bus_bits=32,
     burst_beats=8, queue_depth=3, clock_mhz=7.0, structure="lut6", stages=1, shared_columns=2,
     depthwise=True, weight_widths=(4,), weight_pools=(4,), side_taps=True, load_windows=True,
-    counters=False, post_lanes=2, address_bits=20,
+    two_writes=True, counters=False, post_lanes=2, address_bits=20,
     prefetch=False, token_bits=4, diagnosis=False, watchdog_bits=20,
     checksum=False)
 

@@ -260,13 +260,21 @@ class Interpreter:
             there, so_far = self.apart.setdefault(pixel, (
                 [times * n for n in self.sums[pixel]], [0] * arch.columns))
             self.apart[pixel] = there, [a + b for a, b in zip(so_far, sums, strict=True)]
-            sums, times = [a + b for a, b in zip(there, self.apart[pixel][1], strict=True)], 0
+            sums, times = self.apart[pixel][1], 1
+            self.sums[pixel] = list(there)
         for column in range(arch.columns):
-            total = sums[column] + times * self.sums[pixel][column]
+            total = self.rounded(sums[column]) + times * self.sums[pixel][column]
+            total = self.rounded(total)
             if arch.accumulator is not None:
                 top = 1 << arch.accumulator - 1
                 total = min(max(total, -top), top - 1)
             self.sums[pixel][column] = total
+
+    def rounded(self, number):
+        """The nearest number of ten significant bits, of two the one whose last bit is 0, on chips
+        whose accumulators are floats."""
+        step = 1 << max(0, abs(number).bit_length() - 10)
+        return round(Fraction(number, step)) * step if self.arch.sums == "1-6-9" else number
 
     def post(self, i):
         arch = self.arch

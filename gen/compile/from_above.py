@@ -80,7 +80,7 @@ def plan_from_above(layer: "Layer") -> FromAbove | None:
     if not arch.depthwise or not conv.depthwise:
         return None
     window = layer.blocks * y.extent(1) * x.extent(1)
-    if arch.accumulator is not None or window > arch.activation_depth // 2:
+    if not arch.exact_sums or window > arch.activation_depth // 2:
         return None                     # passes in another order; taps that come part by part
     if max(layer.pool, y.step, x.step) > 1:
         return None                     # pooled, or results that pooling leaves out

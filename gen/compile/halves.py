@@ -21,7 +21,7 @@ def kept_halves(graph: Graph, arch: Arch, apart: Collection[str] = ()) -> set[st
     """The names of tensors that a chip keeps as halves of codes: integers of so few bits that only
     layers write and read that can do so, and that fewer words hold. `apart` are not among them.
     """
-    if not arch.packed_halves or arch.accumulator is not None:
+    if not arch.packed_halves or not arch.exact_sums:
         return set()
     names = {name for name, tensor in graph.tensors.items() if _is_half(tensor.format, arch)
              and tensor.shape[0] > arch.vector}

@@ -166,6 +166,11 @@ def check_layer(layer: Layer, tensors: Mapping[str, Tensor], moved: bool = False
     bits = accumulator_need(layer, form)
     if bits > layer.arch.accumulator_bits:
         _refuse_accumulators(layer, bits, moved)
+    if layer.arch.float_sums and (moved or len(layer.addends) > 1):
+        what = (f"its input is put together of parts that are no multiples of {layer.arch.group} "
+                "channels (a group)" if moved else "its weights are sums of the chip's")
+        raise UserError(f"{layer.title}: {what}, so that its sums would be rounded in another "
+                        "order; set array.sums to \"integers\"")
 
 
 def _check_tail(layer):
@@ -184,11 +189,11 @@ def _refuse_accumulators(layer, bits, moved):
     """Refuse a layer whose sums need `bits` bits and exceed the accumulators, unless they saturate
     at the same point as the layer's. Exact accumulators must hold all sums."""
     conv, arch = layer.conv, layer.arch
-    if layer.pairs and arch.accumulator is not None:
+    if layer.pairs and not arch.exact_sums:
         raise UserError(
             f"{layer.title}: its pairs of passes could saturate accumulators of "
             f"{arch.accumulator_bits} bits; set array.accumulator to {bits} or to \"exact\"")
-    if len(layer.addends) > 1 and arch.accumulator is not None:
+    if len(layer.addends) > 1 and not arch.exact_sums:
         raise UserError(
             f"{layer.title}: some of its {conv.weights.format} weights are sums of the chip's "
             f"{arch.weight}, whose passes could saturate accumulators of {arch.accumulator_bits} "

@@ -42,7 +42,7 @@ def with_own_rows(layers: Sequence[Layer], graph: Graph, fixed: Collection[str])
     tensors that no layer writes, or whose channels have other places than in the network."""
     layers = list(layers)
     arch = layers[0].arch if layers else None
-    if arch is None or arch.banks == 1 or arch.accumulator is not None:
+    if arch is None or arch.banks == 1 or not arch.exact_sums:
         return layers
     written = [layer.conv.output for layer in layers]
     for index, layer in enumerate(layers):

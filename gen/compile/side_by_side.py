@@ -64,7 +64,7 @@ def with_side_taps(layers: Sequence[Layer], graph: Graph,
     whose words must hold nothing but their channels."""
     layers = list(layers)
     arch = layers[0].arch if layers else None
-    if arch is None or not arch.side_taps or arch.accumulator is not None:
+    if arch is None or not arch.side_taps or not arch.exact_sums:
         return layers
     written = [layer.conv.output for layer in layers]
     for index, layer in enumerate(layers):

@@ -78,8 +78,8 @@ def _possible(layer, input_format):
     """Whether taps of a layer's input may become channels: the host must have a code for padding,
     and saturating accumulators must not see that products come in another order."""
     geometry, arch = layer.conv.geometry, layer.arch
-    ordered = (arch.accumulator is not None and input_format == arch.activation
-               and accumulator_need(layer, input_format) > arch.accumulator_bits)
+    ordered = not arch.exact_sums and input_format == arch.activation and (
+        arch.float_sums or accumulator_need(layer, input_format) > arch.accumulator_bits)
     padding = _fill(layer, input_format) is not None or geometry.replicate
     return geometry.groups == 1 and not ordered and min(geometry.pads) >= 0 and (
         padding or not any(geometry.pads))

@@ -131,7 +131,7 @@ def _input_parts(layer, rows, columns, limit):
                 for a, b in pieces(kernel_y, taps_y) for c, d in pieces(kernel_x, taps_x)
                 for e, f in pieces(blocks, count)]
 
-    if layer.arch.accumulator is None:
+    if layer.arch.exact_sums:
         shapes = ([(kernel_y, kernel_x, n) for n in range(blocks, 0, -1)]
                   + [(n, kernel_x, 1) for n in range(kernel_y - 1, 0, -1)]
                   + [(1, n, 1) for n in range(kernel_x - 1, 0, -1)])

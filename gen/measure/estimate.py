@@ -151,6 +151,8 @@ def estimate(arch: Arch, target: str = "ecp5", *, dsp: bool | str = True) -> Est
     why = None
     if arch.tap_rows:
         why = "array.tap_rows"
+    elif arch.float_sums:
+        why = "array.sums"
     elif arch.weight_pools:
         why = "buffers.weight_pools"
     elif not arch.checksum:

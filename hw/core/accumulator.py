@@ -1,16 +1,22 @@
-"""One column's accumulators: a memory of wide sums and the one adder that is as wide.
+"""One column's accumulators: a memory of wide sums, or of floats, and the one adder as wide.
 
 The memory is read twice and written once a cycle: the array adds to it while post-processing
 drains it.
 """
 
-from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
+from systolith.hw.element.float_add import FloatAdder, ToFloat
+from systolith.hw.formats import Float
 from systolith.hw.spec.arch import Arch
 
-__all__ = ["AccumulatorColumn"]
+__all__ = ["FLOAT_SUMS", "AccumulatorColumn", "integer_of"]
+
+#: Sums as floats: a sign, 6 bits of exponent and 9 of mantissa; its smallest number is one step of
+#: the array's sums, and its largest is beyond all of them.
+FLOAT_SUMS = Float(6, 9)
 
 
 class AccumulatorColumn(wiring.Component):
@@ -18,7 +24,8 @@ class AccumulatorColumn(wiring.Component):
 
     The control for a sum comes two cycles before the sum; the result is in the memory for reads
     from `timing.REVISIT` cycles after the control on. The same word must not be added to earlier:
-    nothing is forwarded.
+    nothing is forwarded. With `arch.float_sums` a sum is rounded to `FLOAT_SUMS` a cycle after it
+    came, and all that follows is a cycle later.
 
     Parameters
     ----------
@@ -38,8 +45,8 @@ class AccumulatorColumn(wiring.Component):
         The column's sum.
     read_address : In
         Second read port, for post-processing.
-    read_data : Out(signed(arch.accumulator_bits))
-        Its word, one cycle later.
+    read_data : Out(signed(arch.kept_bits))
+        Its word, one cycle later: an integer, or a code of `FLOAT_SUMS`.
     """
 
     def __init__(self, *, arch: Arch) -> None:
@@ -53,12 +60,12 @@ class AccumulatorColumn(wiring.Component):
             "address_out": Out(address_bits),
             "sum": In(signed(arch.scaled_bits)),
             "read_address": In(address_bits),
-            "read_data": Out(signed(arch.accumulator_bits)),
+            "read_data": Out(signed(arch.kept_bits)),
         })
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        bits = self.arch.accumulator_bits
+        bits = self.arch.kept_bits
         # What is read while it is written does not count (REVISIT), so synthesis need not care.
         m.submodules.memory = memory = Memory(
             shape=signed(bits), depth=self.arch.accumulator_depth, init=[],
@@ -77,6 +84,10 @@ class AccumulatorColumn(wiring.Component):
                      self.read_data.eq(drain.data),
                      self.enable_out.eq(enable), self.first_out.eq(first),
                      self.valid_out.eq(valid), self.address_out.eq(address)]
+        if self.arch.float_sums:
+            m.d.comb += own.addr.eq(address)
+            enable, first, valid, address = (
+                delayed(value, f"{value.name}_later") for value in (enable, first, valid, address))
         held = Signal(signed(bits + self.arch.bit_planes), reset_less=True)
         word = own.data
         if self.arch.bit_planes:
@@ -88,6 +99,13 @@ class AccumulatorColumn(wiring.Component):
         # With the sum:
         adds = delayed(valid, "adds")
         writes, number = delayed(enable, "enable_then"), self.sum
+        if self.arch.float_sums:
+            self._add_floats(m, held, write)
+            m.d.sync += [write.en.eq(writes & (adds | delayed(first, "first_then"))),
+                         write.addr.eq(delayed(address, "address_then"))]
+            with m.If(~adds):
+                m.d.sync += write.data.eq(0)
+            return m
         total = Signal(signed(bits + 1 + self.arch.bit_planes))
         if self.arch.bit_planes:
             number = Mux(adds, self.sum, 0)
@@ -108,3 +126,24 @@ class AccumulatorColumn(wiring.Component):
             with m.If(~adds):
                 m.d.sync += write.data.eq(0)
         return m
+
+    def _add_floats(self, m, held, write):
+        """The sum, rounded, is added to the word that is held, as floats."""
+        m.submodules.to_float = rounds = ToFloat(
+            FLOAT_SUMS, self.arch.scaled_bits, FLOAT_SUMS.exponent)
+        m.submodules.adder = adder = FloatAdder(FLOAT_SUMS)
+        chunk = Signal(FLOAT_SUMS.width, reset_less=True)
+        m.d.comb += [rounds.image.eq(self.sum), adder.a.eq(held), adder.b.eq(chunk)]
+        m.d.sync += [chunk.eq(rounds.o), write.data.eq(adder.o)]
+
+
+def integer_of(m: Module, code: Value, bits: int) -> Signal:
+    """A signed integer of so many bits from a code of `FLOAT_SUMS`, in steps of sums."""
+    man = FLOAT_SUMS.man
+    fraction, field = code[:man], code[man:FLOAT_SUMS.width - 1]
+    normal, places = Signal(), Signal.like(field)
+    magnitude, number = Signal(bits), Signal(signed(bits))
+    m.d.comb += [normal.eq(field.any()), places.eq(field - normal),
+                 magnitude.eq(Cat(fraction, normal) << places),
+                 number.eq(Mux(code[FLOAT_SUMS.width - 1], -magnitude, magnitude))]
+    return number

@@ -107,7 +107,7 @@ class Compute(ExecutionUnit):
             "weight_address": Out(range(arch.weight_depth)),
             "weight_data": In(arch.weight_bits),
             "read_address": In(range(arch.accumulator_depth)),
-            "read_data": Out(data.ArrayLayout(signed(arch.accumulator_bits), arch.columns)),
+            "read_data": Out(data.ArrayLayout(signed(arch.kept_bits), arch.columns)),
             "started": Out(1),
             **({"pool_enable": In(1), "pool_address": In(range(arch.pool_depth)),
                 "pool_data": In(arch.weight.width)} if arch.weight_pools else {}),

@@ -16,6 +16,7 @@ from systolith.hw.spec.registers import UnitState
 from systolith.hw.spec.timing import LANE_ENTRY, TABLE_LOOKUP
 from systolith.hw.spec.widths import payload
 
+from .accumulator import integer_of
 from .blocks import place
 from .map_address import MapAddress
 from .operand_lane import OperandLane
@@ -74,7 +75,7 @@ class Post(ExecutionUnit):
         self.table_lane = TableLane(arch=arch) if arch.table_depth else None
         super().__init__(isa.Opcode.POST, arch=arch, own={
             "read_address": Out(range(arch.accumulator_depth)),
-            "read_data": In(data.ArrayLayout(signed(arch.accumulator_bits), arch.columns)),
+            "read_data": In(data.ArrayLayout(signed(arch.kept_bits), arch.columns)),
             "parameter_address": Out(range(arch.parameter_depth)),
             "parameter_data": In(arch.post_lanes * arch.parameter_bits),
             "write_enable": Out(arch.slots),
@@ -200,9 +201,9 @@ class Post(ExecutionUnit):
         arch, lanes = self.arch, self.arch.post_lanes
         entering, entry = marks[LANE_ENTRY - 1], marks[LANE_ENTRY]
         parts = arch.columns // lanes
-        words = Signal(arch.columns * arch.accumulator_bits, reset_less=True)
+        words = Signal(arch.columns * arch.kept_bits, reset_less=True)
         part = Signal(range(parts), reset_less=True)
-        selected = Signal( lanes * arch.accumulator_bits, reset_less=True)
+        selected = Signal(lanes * arch.kept_bits, reset_less=True)
         parameters = Signal(lanes * arch.parameter_bits, reset_less=True)
         first_part = Signal(range(parts), reset_less=True)
         m.d.sync += [
@@ -228,9 +229,12 @@ class Post(ExecutionUnit):
                 late = fields.operand == isa.Combination.LATE
                 bent = {"bent": entry.again == late,
                         "coarse": fields.operand.any() & ~entry.again}
+            accumulator = selected.word_select(lane, arch.kept_bits).as_signed()
+            if arch.float_sums:
+                accumulator = integer_of(m, accumulator, arch.accumulator_bits)
             m.submodules[f"lane_{lane}"] = place(
                 self.lane, "systolith_post_lane", **bent,
-                accumulator=selected.word_select(lane, arch.accumulator_bits).as_signed(),
+                accumulator=accumulator,
                 parameters=parameters.word_select(lane, arch.parameter_bits),
                 counts=entry.valid & ~entry.again, more=more, **limits,
                 ordered=ordered[-1], raw_out=raws[-1], **(again[lane] if again else {}),

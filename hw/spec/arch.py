@@ -14,6 +14,8 @@ from systolith.hw.formats import Bipolar, Format, Int, parse, sum_bits, term_bou
 from .isa import INSTRUCTION_BYTES
 from .keys import Choice, Megahertz, Name, Number, Several, Switch, Whole, key, keys_of
 from .numbers import FIRST_BELOW, FIRST_BITS, MULTIPLIER_BITS, OFFSET_FRACTION, SHIFT_BITS
+from .numbers import item_bytes as _item_bytes
+from .numbers import round_up as _up
 from .rules import check_arch
 from .structures import SMALL_PRODUCT, Structure
 
@@ -22,16 +24,6 @@ __all__ = ["ASSUMED_MHZ", "KEYS", "Arch"]
 #: The clock where nothing says which.
 ASSUMED_MHZ = 50.0
 _INT8 = Int(8)
-
-
-def _up(value: int, multiple: int) -> int:
-    return -(-value // multiple) * multiple
-
-
-def _item_bytes(bits: int, beat_bytes: int) -> int:
-    """Bytes that `bits` take in external memory: a power of two within a beat, or whole beats."""
-    size = _up(bits, 8) // 8
-    return _up(size, beat_bytes) if size > beat_bytes else 1 << (size - 1).bit_length()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +60,9 @@ class Arch:
     accumulator: int | None = field(default=None, metadata=key(
         "array.accumulator", Whole(1, 64, none="exact"),
         "Bits of an accumulator, saturating; \"exact\": as many as largest_k needs."))
+    sums: str = field(default="integers", metadata=key("array.sums", Choice(("integers", "1-6-9")),
+        "\"1-6-9\": accumulators are floats of 16 bits, and each pass's exact sum (rows * lanes "
+        "products) is rounded to ten bits and added, with rounding. Not for binary chips."))
     largest_k: int = field(default=4608, metadata=key("array.largest_k", Whole(1, 1 << 20),
         "Longest dot product (kernel height x width x channels) that exact accumulators hold."))
     structure: str = field(default="auto", metadata=key(
@@ -430,7 +425,12 @@ class Arch:
     def accumulator_bits(self) -> int:
         if self.accumulator is not None:
             return self.accumulator
-        return self.sum_bits(max(self.largest_k, self.pass_terms) * self.largest_factor)
+        most = max(self.largest_k, self.pass_terms) * self.largest_factor
+        return self.sum_bits(most) + self.float_sums        # floats may round up
+
+    float_sums = property(lambda self: self.sums != "integers")
+    exact_sums = property(lambda self: self.accumulator is None and not self.float_sums)
+    kept_bits = property(lambda self: 16 if self.float_sums else self.accumulator_bits)
 
     @cached_property
     def first_bits(self) -> int:

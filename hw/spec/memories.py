@@ -100,7 +100,7 @@ MEMORIES = {row.space: row for row in (
               (Unit.LOAD,), (Unit.POST,), optional=True),
     MemoryRow(Space.POOL, "pool_depth", "pool_bits", "pool_bytes", "pools",
               (Unit.LOAD,), (Unit.ARRAY,), optional=True),
-    MemoryRow(Space.ACCUMULATOR, "accumulator_depth", "accumulator_bits", None, "sums",
+    MemoryRow(Space.ACCUMULATOR, "accumulator_depth", "kept_bits", None, "sums",
               (Unit.ARRAY,), (Unit.ARRAY, Unit.POST), copies_field="columns"),
 )}
 

@@ -30,3 +30,14 @@ OFFSET_FRACTION = 16
 SLOT_BITS = 9
 #: AXI bursts must not cross a multiple of this many bytes; the window starts at one.
 PAGE_BYTES = 4096
+
+
+def round_up(value: int, multiple: int) -> int:
+    """The smallest multiple that is not below the value."""
+    return -(-value // multiple) * multiple
+
+
+def item_bytes(bits: int, beat_bytes: int) -> int:
+    """Bytes that `bits` take in external memory: a power of two within a beat, or whole beats."""
+    size = round_up(bits, 8) // 8
+    return round_up(size, beat_bytes) if size > beat_bytes else 1 << (size - 1).bit_length()

@@ -297,6 +297,15 @@ def _accumulators_hold_a_pass(arch: Arch) -> Fault:
     return None
 
 
+def _float_sums_are_of_numbers(arch: Arch) -> Fault:
+    if arch.float_sums and (arch.accumulator is not None or arch.activation.binary):
+        return "sums", ("must be \"integers\" on binary chips and where accumulator is a number of "
+                        "bits")
+    if arch.float_sums and (arch.packed_signs or arch.packed_halves):
+        return "sums", "must be \"integers\" with packed_signs or packed_halves"
+    return None
+
+
 def _exact_sums_fit_accumulators(arch: Arch) -> Fault:
     if arch.accumulator_bits > 64:
         return "largest_k", (
@@ -321,5 +330,6 @@ RULES: tuple[Callable[[Arch], Fault], ...] = (
     _tap_rows_have_whole_groups,
     _windows_are_of_bytes, _slots_fit_their_field,
     _weights_fill_the_array, _post_lanes_divide_a_group, _parameters_hold_a_group,
-    _accumulators_hold_a_pass, _exact_sums_fit_accumulators,
+    _accumulators_hold_a_pass, _float_sums_are_of_numbers,
+    _exact_sums_fit_accumulators,
 )

@@ -14,7 +14,8 @@ from .numbers import PAGE_BYTES, SHIFT_BITS
 __all__ = ["ARRAY_EDGE", "FETCHES", "ITEMS", "LANE_ENTRY", "LOAD_BURSTS", "PART_BITS", "POOLING",
            "POST_START", "REVISIT", "ROWS_A_CYCLE", "STORE_BURSTS", "TABLE_LOOKUP",
            "array_latency", "booth_digits", "burst_limit", "code_unit", "column_delay",
-           "delivery_beats", "delivery_cycles", "folded_operands", "folded_rows", "item_latency",
+           "delivery_beats", "delivery_cycles", "float_stages", "folded_operands", "folded_rows",
+           "item_latency",
            "lane_factor_bits", "lane_limit_bits", "lane_number_bits", "operand_image_bits",
            "operand_lane_latency", "pool_stages", "post_lane_latency", "product_latency",
            "product_parts", "product_rows", "read_period", "rounding_latency", "rounding_levels",
@@ -106,6 +107,11 @@ def scale_stages(arch: Arch) -> int:
     return 0 if scale is None else 1 + (scale.man > 0)
 
 
+def float_stages(arch: Arch) -> int:
+    """Cycles in which a column's sum is rounded to a float; 0 where accumulators are integers."""
+    return int(arch.float_sums)
+
+
 def column_delay(arch: Arch, column: int) -> int:
     """Cycles by which a column of the array lags column 0. Columns that share a register do not lag
     each other."""
@@ -132,7 +138,8 @@ def array_latency(arch: Arch, stages: int) -> int:
     """
     # the word; the array; the accumulators of the last column, whose control comes two cycles
     # before the sum
-    return (word_latency(arch) + (ARRAY_EDGE + arch.rows + stages + scale_stages(arch))
+    edge = ARRAY_EDGE + arch.rows + stages + scale_stages(arch) + float_stages(arch)
+    return (word_latency(arch) + edge
             + column_delay(arch, arch.columns - 1) - 2 + REVISIT - 2)
 
 

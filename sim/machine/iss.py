@@ -37,6 +37,7 @@ from systolith.hw.spec.loops import (
 )
 from systolith.hw.spec.memories import MEMORIES, Space, item_bytes, loaded_bytes, word_bytes
 from systolith.hw.spec.narrow import pool_of, unpack_rows
+from systolith.sim.model.narrow_sums import float_sums
 from systolith.sim.model.numerics import add_bias, codes_of, convolve, images_of, parts_of
 from systolith.sim.model.requantization import Below, Operand, Requantization
 
@@ -217,6 +218,7 @@ class Simulator:
         pixels = slice(i.accumulator, i.accumulator + results(i))
         wide = object if arch.accumulator_bits > 62 else np.int64
         total = self.accumulators[pixels].astype(wide) * i.accumulate << i.double
+        chunk: Any = 0
         low, high = -(1 << arch.accumulator_bits - 1), (1 << arch.accumulator_bits - 1) - 1
         padded = i.pad_valid or i.starts
         def images_in(form, codes, upper_first=False):
@@ -267,9 +269,12 @@ class Simulator:
                 sums = sums + arch.plane_excess * (inside | bool(padded))[:, None]
             if i.signs and arch.packed_halves:
                 sums = sums << arch.activation.width // 2
-            total = total + sums.astype(wide) * factor
+            chunk = chunk + sums.astype(wide) * factor
             if i.side == 3 and number_of_pass + 1 < passes_of(i):
                 continue
+            total, chunk = total + (float_sums(chunk) if arch.float_sums else chunk), 0
+            if arch.float_sums:
+                total = float_sums(total)
             if arch.accumulator is not None:
                 total = np.clip(total, low, high)
             elif total.min() < low or total.max() > high:

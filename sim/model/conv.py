@@ -197,17 +197,18 @@ class Conv:
                    arch: Arch | None = None) -> np.ndarray:
         """Accumulators [N, O, H, W] from input codes.
 
-        With `arch`, saturating pass by pass if that chip's accumulators are narrowed.
+        With `arch`, saturating or rounded pass by pass if that chip's accumulators are narrowed or
+        floats.
         """
         geometry, weights = self.geometry, self.weights
         pad_image = 0 if geometry.pad_code is None else int(input_format.image(geometry.pad_code))
         # Groups of binary layers run on chips only where nothing saturates.
-        narrowed = arch is not None and arch.accumulator is not None and (
+        narrowed = arch is not None and not arch.exact_sums and (
             (geometry.groups == 1 and self.channels is None) or weights.format.has_zero)
         if self.channels is not None and not narrowed:
             codes = codes[:, self.channels]
         images = numerics.images_of(input_format, codes)
-        if arch is None or arch.accumulator is None or not narrowed:
+        if arch is None or not narrowed:
             return geometry.convolve(images, weights.images, pad_image)
         whole = self.reading_all()
         weights = whole.weights.dense(whole.geometry.groups)

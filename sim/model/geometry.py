@@ -58,10 +58,10 @@ class Geometry:
         return numerics.convolve(images, weight, groups=self.groups, pad_image=pad_image,
                                  **geometry)
 
-    def saturating_convolve(self, images: np.ndarray, weight: np.ndarray, bits: int, vector: int,
-                            pad_image: int = 0) -> np.ndarray:
+    def saturating_convolve(self, images: np.ndarray, weight: np.ndarray, bits: int | None,
+                            vector: int, pad_image: int = 0) -> np.ndarray:
         """As `convolve`, weights [O, I, kh, kw] for all channels, in accumulators of `bits` bits
-        that take `vector` channels a pass. See `numerics.saturating_convolve`."""
+        (None: floats) that take `vector` channels a pass. See `numerics.saturating_convolve`."""
         images, geometry = self._edges(images)
         return numerics.saturating_convolve(images, weight, bits=bits, vector=vector,
                                             pad_image=pad_image, **geometry)

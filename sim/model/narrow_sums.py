@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike
 from systolith.hw.formats import Float
 from systolith.hw.spec.lfsr import RANDOM_BITS, Lfsr
 
-__all__ = ["bit_planes", "block_sums", "chunked_sum", "chunked_sums", "odd_sum", "random_numbers",
-           "rounded", "windowed"]
+__all__ = ["bit_planes", "block_sums", "chunked_sum", "chunked_sums", "float_sums", "odd_sum",
+           "random_numbers", "rounded", "windowed"]
 
 
 def windowed(products: ArrayLike, rows: int, lanes: int, cut: int, bits: int) -> np.ndarray:
@@ -40,6 +40,18 @@ def windowed(products: ArrayLike, rows: int, lanes: int, cut: int, bits: int) ->
     for row in range(rows):
         total = np.clip(total + elements[..., row], low, high)
     return total
+
+
+def float_sums(sums: np.ndarray) -> np.ndarray:
+    """Integers, int64 or Python's, rounded to ten significant bits, ties to even: the numbers of a
+    float 1-6-9 whose smallest one is 1."""
+    magnitude, step = np.abs(sums), np.zeros(np.shape(sums), np.int64)
+    for places in (32, 16, 8, 4, 2, 1):
+        step = step + places * ((magnitude >> step + (places - 1)) >= 1024).astype(np.int64)
+    kept, half = magnitude >> step, (np.ones_like(magnitude) << step) >> 1
+    rest = magnitude - (kept << step)
+    up = (rest > half) | ((rest == half) & (half > 0) & (kept % 2 == 1))
+    return np.sign(sums) * (kept + up << step)
 
 
 # Sums of short floats. Their numbers are held as float64, of which sums are rounded to odd: a

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from systolith.hw.formats import Format
 
+from .narrow_sums import float_sums
+
 __all__ = ["add_bias", "codes_of", "constant", "convolve", "images_of", "output_size",
            "parts_of", "round_reals", "saturating_convolve"]
 
@@ -191,23 +193,24 @@ def _grouped(limbs, patches, groups):
     return total
 
 
-def saturating_convolve(images: ArrayLike, weight: ArrayLike, *, bits: int, vector: int,
+def saturating_convolve(images: ArrayLike, weight: ArrayLike, *, bits: int | None, vector: int,
                         stride: tuple = (1, 1), dilation: tuple = (1, 1),
                         pads: tuple = (0, 0, 0, 0), pad_image: int = 0) -> np.ndarray:
-    """Convolution as accumulators of `bits` bits compute it.
+    """Convolution as accumulators of `bits` bits compute it, or as floats do (None).
 
     The sum of each pass, `vector` channels under one tap, is exact; adding it to the accumulator
-    saturates. Passes go in the chip's order: kernel row, kernel column, block of channels.
+    saturates, or it is rounded (`narrow_sums.float_sums`), and the sum with the accumulator, too.
+    Passes go in the chip's order: kernel row, kernel column, block of channels.
     Arguments and result as of `convolve`.
     """
     images, weight = np.asarray(images), np.asarray(weight)
     _check_channels(images, weight)
-    low, high = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
+    low, high = (0, 0) if bits is None else (-(1 << (bits - 1)), (1 << (bits - 1)) - 1)
     largest = _largest(images, pad_image)
     geometry: dict[str, Any] = dict(stride=stride, dilation=dilation, pads=pads,
                                     pad_image=pad_image)
     bound = np.abs(weight).reshape(len(weight), -1).sum(axis=1, dtype=object).max(initial=0)
-    if int(bound) * largest <= high:
+    if bits is not None and int(bound) * largest <= high:
         return convolve(images, weight, **geometry)
     _, channels, kernel_y, kernel_x = weight.shape
     passes = [(slice(first, first + vector), ky, kx) for ky in range(kernel_y)
@@ -217,10 +220,13 @@ def saturating_convolve(images: ArrayLike, weight: ArrayLike, *, bits: int, vect
     for patches in _batches(images, weight, **geometry):
         count, (height, width) = len(patches), patches.shape[4:]
         total = np.zeros((count, len(weight), height * width),
-                         dtype=np.int64 if bits < 62 else object)
+                         dtype=np.int64 if (bits or 2 + (
+                             int(bound) * largest).bit_length()) < 62 else object)
         for (block, ky, kx), slices in zip(passes, limbs, strict=True):
             columns = patches[:, block, ky, kx].reshape(count, -1, height * width)
-            total = np.clip(total + _product(slices, columns.astype(slices[0])), low, high)
+            mine = _product(slices, columns.astype(slices[0]))
+            total = (float_sums(total + float_sums(mine.astype(total.dtype))) if bits is None
+                     else np.clip(total + mine, low, high))
         parts.append(total.astype(np.int64).reshape(count, len(weight), height, width))
     return np.concatenate(parts)
 

@@ -80,6 +80,8 @@ def random_arch(seed: int, family: str | None = None) -> Arch:
         narrow = random.Random(f"multipliers {seed}")
         if narrow.random() < 0.4:
             arch = replace(arch, multiplier_bits=narrow.randint(16, 25))
+        if random.Random(f"sums {seed}").random() < 0.15:
+            arch = _changed(arch, "sums", ["1-6-9"])
         return _smaller(_random_inside(_with_options(arch, seed), seed), seed)
 
 

@@ -39,7 +39,7 @@ def counts_of(graph: Graph, program: Program) -> dict[str, Any]:
     loaded = stored = 0
     reads = {row.name: 0 for row in MEMORIES.values()}
     writes = dict(reads)
-    sums = arch.columns * arch.accumulator_bits
+    sums = arch.columns * arch.kept_bits
     for code in program.instructions:
         if code.opcode == Opcode.LOAD:
             loaded += moved_bytes(code, arch)
@@ -71,7 +71,7 @@ def _post(code, arch, reads, writes):
     groups = results(code)
     columns, _ = window_columns(code.out_x, code.pool_x, code.jump, code.turn, code.pooling)
     reads["accumulator"] += (len(columns) * code.out_y * code.pool_y * arch.group
-                             * arch.accumulator_bits)
+                             * arch.kept_bits)
     reads["parameter"] += groups * arch.group * arch.parameter_bits
     if code.operand:
         reads["operand"] += groups * arch.group_bits

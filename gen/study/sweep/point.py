@@ -254,8 +254,8 @@ class AccuracyOf:
     def key(self) -> str:
         """A hash of all that results depend on: formats, recipe, and what of the chip rounds."""
         arch = self.arch
-        chip = [str(arch.activation), str(arch.weight), arch.accumulator,
-                arch.vector if arch.accumulator else None, arch.addend_bits]
+        chip = [str(arch.activation), str(arch.weight), arch.accumulator, arch.sums,
+                None if arch.exact_sums else arch.vector, arch.addend_bits]
         return key_of(self.kind, chip, *self.net.facts(arch), self.net.data_content,
                       self.net.images, code_hash(
                           (widened.__module__, load.__module__,

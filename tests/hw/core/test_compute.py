@@ -9,6 +9,7 @@ from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.sim import Simulator
+from systolith.hw.core.accumulator import FLOAT_SUMS
 from systolith.hw.core.compute import Compute
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.instruction import Instruction
@@ -54,6 +55,12 @@ ARCHS = {
                  weight_pools=(4,), prefetch=False, **MEMORIES | {"activation_depth": 8192}),
     "pools, rows": Arch(rows=8, columns=2, lanes=2, activation="int4", weight="int3",
                         tap_rows=True, weight_pools=(2,), **MEMORIES),
+    "floats": Arch(rows=3, columns=3, activation="e4m3", weight="e3m2", depthwise=True,
+                   sums="1-6-9", largest_k=500, **MEMORIES),
+    "floats of integers": Arch(rows=5, columns=2, lanes=2, activation="int8", weight="int8",
+                               sums="1-6-9", prefetch=False, **MEMORIES),
+    "floats of blocks": Arch(rows=4, columns=3, lanes=2, activation="int4", weight="nvfp4",
+                             sums="1-6-9", **MEMORIES),
     "side": Arch(rows=8, columns=2, activation="int4", weight="int3", side_taps=True, **MEMORIES),
     "rows": Arch(rows=8, columns=2, lanes=2, activation="int4", weight="int3", tap_rows=True,
                  **MEMORIES),
@@ -191,7 +198,10 @@ class Bench:
             for address in range(self.arch.accumulator_depth):
                 ctx.set(dut.read_address, address)
                 await ctx.tick()
-                self.sums.append([ctx.get(dut.read_data[n]) for n in range(self.arch.columns)])
+                held = [ctx.get(dut.read_data[n]) for n in range(self.arch.columns)]
+                if self.arch.float_sums:
+                    held = [int(FLOAT_SUMS.image(code & 0xffff)) for code in held]
+                self.sums.append(held)
         simulator.add_testbench(bench)
         simulator.run()
 

@@ -8,7 +8,8 @@ ARCH = Arch(rows=4, columns=4)
 OTHER = dict(
     name="other", board="ulx3s-85f", cores=3, rows=8, columns=8, lanes=2,
     activation="int7", weight="int7",
-    accumulator=40, largest_k=100, activation_depth=128, weight_depth=64, accumulator_depth=64,
+    accumulator=40, sums="1-6-9", largest_k=100, activation_depth=128, weight_depth=64,
+    accumulator_depth=64,
     parameter_depth=16, operand_depth=8, table_depth=256, leaky=True, bias_fraction=3,
     multiplier_bits=17,
     post_multiplier="luts", scale_multiplier="luts", bus_bits=32,

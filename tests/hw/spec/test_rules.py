@@ -49,6 +49,7 @@ BROKEN = {
     "_parameters_hold_a_group": ({"rows": 8, "columns": 8, "post_lanes": 1, "parameter_depth": 7},
                                  {"rows": 8, "columns": 8, "post_lanes": 1, "parameter_depth": 8}),
     "_accumulators_hold_a_pass": ({"accumulator": 16}, {"accumulator": 17}),
+    "_float_sums_are_of_numbers": (BINARY | {"sums": "1-6-9"}, {"sums": "1-6-9"}),
     "_exact_sums_fit_accumulators": ({"activation": "e5m2", "weight": "e5m2"},
                                      {"activation": "e4m3", "weight": "e4m3"}),
 }

@@ -1,6 +1,7 @@
 """The golden model's data: running, converting, bounding, refusing."""
 
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -104,6 +105,35 @@ def test_narrow_accumulators_saturate_pass_by_pass():
     codes[0, 4] = 128
     assert graph.run(codes, narrow)["y"].item() == -(1 << 15) + 128 * 127
     assert graph.run(codes)["y"].item() == -128 * 127 * 3
+
+
+@pytest.mark.parametrize("kernel, inputs", [((1, 1), 12), ((3, 2), 5)])
+def test_sums_as_floats_are_rounded_pass_by_pass(kernel, inputs):
+    """As Python's fractions say, in the order of the passes; the graph itself stays exact."""
+    rng, format = np.random.default_rng(1), Int(8)
+    shape = (4, inputs, *kernel)
+    weight, codes = rng.integers(0, 256, shape), rng.integers(0, 256, (2, inputs, *kernel))
+    tensors = {"x": Tensor("x", (inputs, *kernel), format), "y": Tensor("y", (4, 1, 1), None)}
+    graph = Graph("g", [tensors["x"]], tensors, [
+        convolution("c", "x", "y", weight, format, raw=True)], ["y"])
+    arch = Arch(rows=2, columns=2, lanes=2, sums="1-6-9")
+
+    def short(number):
+        step = 1 << max(0, abs(number).bit_length() - 10)
+        return round(Fraction(number, step)) * step
+    w, x = (item - 256 * (item > 127) for item in (weight, codes))
+    wanted, differs = np.zeros((2, 4), int), False
+    for image, channel in np.ndindex(2, 4):
+        total = exact = 0
+        for y, column in np.ndindex(*kernel):
+            for first in range(0, inputs, 4):
+                part = int((w[channel, first:first + 4, y, column].astype(int)
+                            * x[image, first:first + 4, y, column]).sum())
+                total, exact = short(total + short(part)), exact + part
+        wanted[image, channel] = total + int(graph.layers[0].bias[channel])
+        differs |= total != exact
+    assert differs and (graph.run(codes, arch)["y"].reshape(2, 4) == wanted).all()
+    assert (graph.run(codes)["y"].reshape(2, 4) != wanted).any()
 
 
 def test_macs_and_shapes():

@@ -11,6 +11,7 @@ from systolith.sim.model.narrow_sums import (
     block_sums,
     chunked_sum,
     chunked_sums,
+    float_sums,
     random_numbers,
     rounded,
     windowed,
@@ -141,3 +142,13 @@ def test_blocks_are_scaled_and_saturate_one_by_one():
     large = block_sums([-1000, 300], one, one, activation_scale=scale, weight_scale=scale,
                        sum_exponent=0, exponent=0, bits=8)
     assert large.tolist() == [-128, -1]
+
+
+@given(st.lists(st.integers(-1 << 62, 1 << 62), min_size=1, max_size=8), st.integers(0, 61))
+def test_sums_as_floats_are_the_nearest_of_ten_bits(numbers, shift):
+    numbers = [number >> shift for number in numbers]
+    found = float_sums(np.array(numbers))
+    assert (float_sums(np.array(numbers, object)) == found).all()
+    for number, other in zip(numbers, found, strict=True):
+        step = 1 << max(0, abs(number).bit_length() - 10)
+        assert int(other) == round(Fraction(number, step)) * step

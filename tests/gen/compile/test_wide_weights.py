@@ -92,6 +92,12 @@ def test_few_weights_beyond_the_range_cost_few_passes():
     assert times[0] < times[1] < times[0] * 1.15 < times[2]
 
 
+def test_sums_as_floats_are_refused():
+    graph = load(network(2)[0])
+    with pytest.raises(UserError, match=r'sums of the chip\'s.*set array.sums to "integers"'):
+        compile_graph(graph, replace(CHIPS[0], sums="1-6-9"))
+
+
 def test_saturating_accumulators_are_refused():
     graph = load(network(2)[0])
     with pytest.raises(UserError, match=r"are sums of the chip's int8.*set array.acc"):

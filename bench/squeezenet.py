@@ -4,9 +4,9 @@ stick) and for 864 (a Jetson AGX Xavier).
 A sweep of int8 chips on ECP5 with random weights, one core and several that share the bus. The
 clock is what place and route closed for a whole core of 8 x 8 elements (`bench/whole_cores.py`);
 that of the larger ones is not known. The rate of several cores is the highest that there can be, as
-if none ever waited for another. With `--area 1` Yosys says what the chips take, else only
-products a cycle are known. Multipliers of 17 bits in post-processing leave the DSP blocks to the
-array.
+if none ever waited for another. With `--area 1` Yosys says what the chips take, with `--area 2` the estimate for ECP5 does,
+else only products a cycle are known. Multipliers of 17 bits in post-processing leave the DSP blocks
+to the array.
 """
 
 import os
@@ -20,6 +20,8 @@ from vision_networks import squeezenet
 
 #: Images per second, by what reaches them.
 GOALS = {"Movidius": 24.2, "AGX Xavier": 864.0}
+#: By `--area`.
+AREAS = ("none", "whole", "estimate")
 SPACE = """
 part = "{part}"
 dsp = {dsp}
@@ -45,17 +47,24 @@ def chosen(results, goal, size):
     return max(known, key=lambda item: item["figures"]["images_per_s"])
 
 
+def _area(figures):
+    """LUTs, DSP blocks and block RAM, measured or estimated."""
+    kind = "estimated_" if figures["lut"] is None else ""
+    return {kind.replace("_", " ") + name: figures[kind + name] for name in ("lut", "dsp", "bram")}
+
+
 def row(name, goal, item):
     chip, figures = item["chip"], item["figures"]
     return {"goal": name, "images/s": goal, "reached": figures["images_per_s"],
             "array": f"{chip['rows']} x {chip['columns']}", "cores": chip["cores"],
             "bus": chip["bus_bits"], "cycles": figures["cycles"],
-            "used": figures["utilization"], "lut": figures["lut"], "dsp": figures["dsp"],
-            "bram": figures["bram"], "does not fit": "; ".join(item["exceeds"])}
+            "used": figures["utilization"],
+            **_area(figures), "does not fit": "; ".join(item["exceeds"])}
 
 
 def main():
-    options = arguments(__doc__, area=(0, "1: by Yosys"), mhz=("92.8", "the clock"),
+    options = arguments(__doc__, area=(0, "1: by Yosys, 2: the estimate"),
+                        mhz=("92.8", "the clock"),
                         shapes=("8x8,8x16,16x8,12x12,12x16,16x16,32x32", "rows x columns"),
                         size=(224, "pixels of an image's side"),
                         cores=("1,2,4,6,8,16", "side by side"), buses=("64,128,256,512", "bits"),
@@ -71,17 +80,17 @@ def main():
     folder.mkdir(parents=True, exist_ok=True)
     net, output = squeezenet(options.size, window=3)
     onnx.save_model(net.model(output), folder / "squeezenet.onnx")
+    size = (None, "lut", "estimated_lut")[options.area]
     (folder / "space.toml").write_text(SPACE.format(
-        **vars(options) | {"area": "whole" if options.area else "none"},
-        objective="lut" if options.area else "cycles", rows=[rows for rows, _ in shapes],
-        columns=[columns for _, columns in shapes],
+        **vars(options) | {"area": AREAS[options.area]}, objective=size or "cycles",
+        rows=[rows for rows, _ in shapes], columns=[columns for _, columns in shapes],
         post=[min(gcd(*shape), options.lanes) for shape in shapes]))
     results, _ = sweep(folder / "space.toml", folder, jobs=options.jobs)
     if single := [row("", "", item) for item in results
                   if item["figures"] and item["chip"]["cores"] == 1]:
         report("One core", single)
         print()
-    key = (lambda item: item["figures"]["lut"]) if options.area else (
+    key = (lambda item: item["figures"][size]) if size else (
         lambda item: item["macs_per_cycle"] * item["chip"]["cores"])
     for item in results:
         if item["figures"]:

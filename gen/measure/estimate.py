@@ -149,16 +149,10 @@ def estimate(arch: Arch, target: str = "ecp5", *, dsp: bool | str = True) -> Est
     fit = _fit(target)
     arch = built_for(arch, target, dsp=dsp)
     why = None
-    if arch.tap_rows:
-        why = "array.tap_rows"
+    if arch.weight_pools:
+        why = "buffers.weight_pools"
     elif arch.float_sums:
         why = "array.sums"
-    elif arch.weight_pools:
-        why = "buffers.weight_pools"
-    elif not arch.checksum:
-        why = "control.checksum = false"
-    elif arch.plane_rows:
-        why = "array.plane_rows"
     elif arch.two_writes:
         why = "buffers.two_writes"
     elif arch.stages is not None:

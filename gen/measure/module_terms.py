@@ -20,6 +20,7 @@ from systolith.hw.spec.timing import (
     array_latency,
     booth_digits,
     burst_limit,
+    column_delay,
     lane_factor_bits,
     lane_number_bits,
     operand_image_bits,
@@ -172,8 +173,18 @@ def _edges(arch):
         "beside": sum(parts) * unit.activation_bits,
         "beside choice": sum(min(part, 2) for part in parts) * unit.activation_bits,
         "parts": arch.parts * (rows * unit.activation_bits + columns * unit.weight_bits),
-        "heads": arch.packed_signs * columns * unit.psum_bits,
+        "heads": (arch.packed_signs or arch.plane_rows) * columns * unit.psum_bits,
+        # what enters the rows after the first of those that hold bit planes is doubled or not
+        "planes": arch.plane_rows * columns * unit.psum_bits * 7,
+        "weighed": arch.plane_rows * (8 + columns // arch.shared_columns),
         "scales": scales * (steps + columns * unit.stages), "scales late": scales and rows}
+
+
+def _of_banks(arch):
+    """Terms of an activation memory in banks that are read at addresses of their own."""
+    banks, pixels = arch.tap_rows * arch.banks, _facts(arch)["pixels"]
+    return {"in banks": arch.tap_rows, "banks": banks, "bank addresses": banks * pixels,
+            "steps": arch.tap_rows * pixels, "bank rows": banks * bits_of(banks)}
 
 
 def _array(arch):
@@ -181,7 +192,7 @@ def _array(arch):
     unit = facts["arithmetic"]
     # cycles from a pixel to the control of its sum in the first column, of which the last four
     # have no registers of all that the control is
-    to_column = facts["latency"] - (arch.columns - 1) // arch.shared_columns
+    to_column = facts["latency"] - column_delay(arch, arch.columns - 1)
     control = facts["sums"] + 3 + arch.bit_planes
     return _each({
         "control": control * max(0, to_column - 4), "latency": facts["latency"],
@@ -196,7 +207,8 @@ def _array(arch):
         "binary weights": arch.activation.binary * arch.weight_bits,
         "prefetch": arch.prefetch * (facts["fillings"] + facts["sums"])},
         depthwise=arch.depthwise, planes=arch.bit_planes, side=arch.side_taps,
-        parts=arch.parts, plain=not arch.prefetch, lanes=unit.lanes > 1)
+        **_of_banks(arch), plane_rows=arch.plane_rows, parts=arch.parts,
+        plain=not arch.prefetch, lanes=unit.lanes > 1)
 
 
 def _pixels(arch):
@@ -207,7 +219,7 @@ def _pixels(arch):
     return _each({
         "loops": loops, "coordinate": facts["pixels"] + 3, "pixels": facts["pixels"],
         "kept": arch.prefetch * facts["array"], "sums": facts["sums"],
-        "fillings": facts["fillings"]},
+        "fillings": facts["fillings"], **_of_banks(arch)},
         depthwise=arch.depthwise, plain=not arch.prefetch)
 
 
@@ -279,6 +291,7 @@ def _writer(arch):
         "item": arch.item_bits, "both": min(arch.group_bits, arch.post_lanes * arch.raw_bits),
         "words": arch.groups_per_word, "slots": arch.slots, "chunks": arch.chunks,
         "parts": arch.parts * arch.group_bits, "part words": arch.parts * arch.activation_bits,
+        "copies": arch.tap_rows * arch.slots, "copies apart": arch.tap_rows * bits_of(arch.slots),
         "address": _facts(arch)["pixels"], "copy": arch.operand_depth > 0 and bits_of(
             arch.operand_depth)}, several=arch.chunks > 1)
 
@@ -374,9 +387,11 @@ def _sequencer(arch):
     facts = _facts(arch)
     return _each({"bus": arch.bus_bits, "offset": facts["offset"],
                   "queue": bits_of(arch.queue_depth), "watchdog": arch.watchdog_bits,
-                  "beats": 256 // arch.bus_bits},
+                  "beats": 256 // arch.bus_bits,
+                  "summed": arch.checksum * (arch.bus_bits // 32 - 1)},
                  diagnosis=arch.diagnosis, plain=not arch.prefetch, wide=arch.bus_bits > 64,
-                 narrow=arch.bus_bits < 64)
+                 wider=arch.bus_bits > 128, narrow=arch.bus_bits < 64, checksum=arch.checksum,
+                 checksum_words=arch.checksum and arch.bus_bits > 32)
 
 
 def _queues(arch):
@@ -385,7 +400,8 @@ def _queues(arch):
                   "array": facts["array"], "post": facts["post"], "load": facts["load"],
                   "store": facts["store"], "bus": arch.bus_bits,
                   "queue": bits_of(arch.queue_depth)},
-                 plain=not arch.prefetch, wide=arch.bus_bits > 64, narrow=arch.bus_bits < 64)
+                 plain=not arch.prefetch, wide=arch.bus_bits > 64, wider=arch.bus_bits > 128,
+                 narrow=arch.bus_bits < 64)
 
 
 def _check(arch):
@@ -394,8 +410,8 @@ def _check(arch):
                   "pixels": facts["pixels"], "fillings": facts["fillings"], "sums": facts["sums"]},
                  diagnosis=arch.diagnosis, operand=arch.operand_depth > 0,
                  table=arch.table_depth > 0, binary=arch.activation.binary,
-                 windows=arch.load_windows,
-                 depthwise=arch.depthwise, wide=arch.bus_bits > 64)
+                 windows=arch.load_windows, banks=arch.tap_rows, checksum=arch.checksum,
+                 depthwise=arch.depthwise, wide=arch.bus_bits > 64, wider=arch.bus_bits > 128)
 
 
 def _csr(arch):
@@ -430,15 +446,21 @@ def _core(arch):
         "large parameters": large[Space.PARAMETER] * arch.post_lanes * arch.parameter_bits,
         "large operands": large[Space.OPERAND] * arch.activation_bits,
         "copy address": operands * bits_of(arch.operand_depth), **small,
-        "banks": (1 << max(0, facts["pixels"] - 11)) * arch.activation_bits},
+        "blocks": (1 << max(0, facts["pixels"] - 11)) * arch.activation_bits, **_of_banks(arch)},
         operand=operands, large=large[Space.ACTIVATION])
 
 
 def _scale(arch):
     scale = arch.weight.block_scale
     assert scale is not None                # else there are none of these
-    return _each({"sum": arch.psum_bits, "scaled": arch.scaled_bits,
-                  "mantissa": scale.man * arch.psum_bits}, mantissa_too=scale.man > 0)
+    block = scale.man > 0 and arch.scale_structure.is_dsp
+    return _each({"sum": arch.psum_bits, "scaled": arch.scaled_bits, "code": scale.width,
+                  "mantissa": scale.man * arch.psum_bits * (not block),
+                  "pairs": (scale.man == 1 and not block) * arch.psum_bits,
+                  "places": (not block) * arch.scaled_bits * (scale.width - scale.man),
+                  "block": block * arch.scaled_bits,
+                  "factor": block * scale.largest.bit_length()},
+                 mantissa_too=scale.man > 0, in_block=block)
 
 
 def _shared_bus(arch):

@@ -38,5 +38,10 @@ def ram_of(depth: int, bits: int, parts: int = 1, reads: int = 1, *,
 def scratchpads(arch: Arch) -> list[tuple[int, int, int]]:
     """(depth, bits, parts) of the memories that are directly in the core."""
     parts = {Space.ACTIVATION: arch.slots, Space.OPERAND: arch.groups_per_word}
-    return [(row.depth(arch), row.bits(arch), parts.get(row.space, 1)) for row in loadable(arch)
-            if row.space not in (Space.TABLE, Space.POOL)]
+    found = []
+    for row in loadable(arch):
+        banks = arch.banks if row.space == Space.ACTIVATION else 1
+        if row.space not in (Space.TABLE, Space.POOL):
+            found += banks * [(row.depth(arch), row.bits(arch) // banks,
+                               parts.get(row.space, 1) // banks)]
+    return found

@@ -25,7 +25,7 @@ from systolith.gen.measure.module_terms import (
     element_terms,
     terms_of,
 )
-from systolith.gen.measure.ram_choice import ram_of
+from systolith.gen.measure.ram_choice import ram_of, scratchpads
 from systolith.hw.core.cores import ONE
 from systolith.hw.spec.arch import Arch
 
@@ -141,6 +141,39 @@ def test_it_says_what_it_is_worth():
 def test_beats_of_the_longest_word(rows, columns, bits, slots):
     """Of activations of all rows, weights of all columns, and 40 bytes of parameters."""
     assert _facts(Arch(rows=rows, columns=columns, bus_bits=bits))["slots"] == slots
+
+
+@pytest.mark.parametrize("keys", [
+    {}, {"rows": 8, "columns": 8, "shared_columns": 2},
+    {"lanes": 64, "activation": "bipolar1", "weight": "bipolar1", "bit_planes": True},
+    {"lanes": 2, "activation": "e2m1", "weight": "nvfp4"}])
+def test_the_control_of_sums_has_as_many_registers_as_the_circuit(keys):
+    arch = Arch(**({"rows": 4, "columns": 4} | keys))
+    array = re.search(r"^module \\systolith_core\.array\n(.*?)^end$", core_rtlil(arch),
+                      re.MULTILINE | re.DOTALL)
+    width = _facts(arch)["sums"] + 3 + arch.bit_planes
+    stages = re.findall(rf"^  wire width {width} \\control_\d+$", array[1], re.MULTILINE)
+    assert terms_of(arch)["array"][1]["control"] == width * len(stages) > 0
+
+
+#: Options that an array of lanes has, and what they add to which module.
+_LANES = {"rows": 16, "columns": 16, "lanes": 16, "activation": "bipolar1", "weight": "bipolar1",
+          "bit_planes": True}
+
+
+@pytest.mark.parametrize("option, kind, term", [
+    ("tap_rows", "pixels", "bank addresses"), ("tap_rows", "writer", "copies"),
+    ("tap_rows", "core", "in banks"), ("plane_rows", "edges", "planes"),
+    ("plane_rows", "array", "plane_rows")])
+def test_options_of_arrays_have_terms_of_their_own(option, kind, term):
+    without, there = (terms_of(Arch(**_LANES, **{option: on}))[kind][1][term]
+                      for on in (False, True))
+    assert without == 0 < there
+
+
+def test_banks_of_the_activation_memory_are_memories_of_their_own():
+    one, many = (scratchpads(Arch(**_LANES, tap_rows=on)) for on in (False, True))
+    assert one[0] == (4096, 256, 16) and many[:16] == 16 * [(4096, 16, 1)] and one[1:] == many[16:]
 
 
 def test_only_windows_of_loads_cost_what_they_are_made_of():

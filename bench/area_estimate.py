@@ -84,11 +84,11 @@ class _Samples:
         self.path, self.target = path, target
         self.known: dict[str, dict] = {}
         self.lines: dict[tuple, dict] = {}
-        for text in path.read_text().splitlines() if path.exists() else []:
-            try:
-                line = json.loads(text)
-            except ValueError:
-                continue                # cut when a run was killed
+        content = path.read_text() if path.exists() else ""
+        whole = content[:content.rfind("\n") + 1]
+        if whole != content:            # cut when a run was killed
+            path.write_text(whole)
+        for line in map(json.loads, whole.splitlines()):
             if line["kind"] == "cells":
                 self.known[line["key"]] = line["cells"]
             else:

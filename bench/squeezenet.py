@@ -4,9 +4,9 @@ stick) and for 864 (a Jetson AGX Xavier).
 A sweep of int8 chips on ECP5 with random weights, one core and several that share the bus. The
 clock is what place and route closed for a whole core of 8 x 8 elements (`bench/whole_cores.py`);
 that of the larger ones is not known. The rate of several cores is the highest that there can be, as
-if none ever waited for another. With `--area 1` Yosys says what the chips take, with `--area 2` the estimate for ECP5 does,
-else only products a cycle are known. Multipliers of 17 bits in post-processing leave the DSP blocks
-to the array.
+if none ever waited for another. With `--area 1` Yosys says what the chips take, with `--area 2` the
+estimate for ECP5 does, else only products a cycle are known. Multipliers of 17 bits in
+post-processing leave the DSP blocks to the array.
 """
 
 import os
@@ -64,7 +64,7 @@ def row(name, goal, item):
 
 def main():
     options = arguments(__doc__, area=(0, "1: by Yosys, 2: the estimate"),
-                        mhz=("92.8", "the clock"),
+                        mhz=("96.6", "the clock"),
                         shapes=("8x8,8x16,16x8,12x12,12x16,16x16,32x32", "rows x columns"),
                         size=(224, "pixels of an image's side"),
                         cores=("1,2,4,6,8,16", "side by side"), buses=("64,128,256,512", "bits"),

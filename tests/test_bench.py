@@ -19,6 +19,8 @@ from systolith.gen.report.report import read_report
 
 sys.path.append(str(Path(__file__).parents[1] / "bench"))
 import agreement
+import area_draws
+import area_estimate
 import common
 import exactness
 import field_networks
@@ -84,17 +86,85 @@ def test_resnets(name):
 def test_squeezenet_study(tmp_path, monkeypatch):
     """Its short form: small images, by the models."""
     monkeypatch.setattr(pareto, "write_pictures", lambda *arguments: [])
-    monkeypatch.setattr(sys, "argv", [
-        "squeezenet.py", "--size", "32", "--shapes", "4x4,8x8", "--cores", "1,2",
-        "--buses", "64", "--jobs", "1", "--folder", str(tmp_path / "out"),
-        "--json", str(tmp_path / "found.json")])
-    squeezenet.main()
-    small, large = json.loads((tmp_path / "found.json").read_text())["rows"]
+    def ran(*words):
+        monkeypatch.setattr(sys, "argv", [
+            "squeezenet.py", "--size", "32", "--shapes", "4x4,8x8", "--cores", "1,2",
+            "--buses", "64", "--jobs", "1", "--folder", str(tmp_path / "out"),
+            "--json", str(tmp_path / "found.json"), *words])
+        squeezenet.main()
+        return json.loads((tmp_path / "found.json").read_text())["rows"]
+    small, large = ran()
     assert (small["goal"], small["array"], small["cores"]) == ("Movidius", "4 x 4", 1)
     assert small["reached"] > 24.2
     # the smallest of those that are fast enough, or the fastest
     assert large["reached"] > small["reached"]
     assert (large["array"], large["cores"]) == ("8 x 8", 2) or large["reached"] >= 864
+    # with estimated areas, which say that they are
+    estimated = ran("--area", "2")[0]
+    assert estimated["array"] == "4 x 4" and estimated["estimated lut"] > 4000
+    assert "lut" not in estimated
+
+
+def test_estimates_are_fitted_to_chips_of_all_families():
+    """Of as many as there are kinds, each option that chips can have is among them."""
+    designs = [area_draws.random_design(seed) for seed in range(74)]
+    for name in ("tap_rows", "plane_rows", "side_taps", "depthwise", "packed_signs",
+                 "packed_halves", "load_windows", "leaky", "slope_offsets", "bit_planes",
+                 "weight_widths", "operand_depth", "table_depth", "checksum", "counters",
+                 "prefetch", "diagnosis"):
+        assert {bool(getattr(arch, name)) for arch, _ in designs} == {False, True}, name
+    assert {(arch.activation.floating, arch.activation.binary) for arch, _ in designs} == {
+        (False, False), (True, False), (False, True)}
+    assert any(arch.weight.block_scale for arch, _ in designs)
+    assert {arch.scale_structure.is_dsp for arch, _, _ in area_draws.scales()
+            if arch.weight.block_scale.man} == {False, True}
+    assert any(arch.cores > 1 for arch, _ in designs)
+    assert {dsp for _, dsp in designs} == {True, False, "post"}
+    assert area_draws.random_design(5) == designs[5]
+
+
+def test_what_was_mapped_is_not_mapped_again(tmp_path, monkeypatch):
+    """By its netlist; of a file whose last line was cut, the rest counts."""
+    asked = []
+
+    def fake(self, texts, dsp):
+        asked.append([text for text, _ in texts])
+        return [{"": {"LUT4": len(text)}} for text, _ in texts]
+    monkeypatch.setattr(area_estimate._Samples, "_map", fake)
+    path = tmp_path / "samples.jsonl"
+    samples = area_estimate._Samples(path, "ecp5")
+    found = samples.mapped([("a", False), ("bb", False)], True)
+    assert found == [{"": {"LUT4": 1}}, {"": {"LUT4": 2}}] and asked == [["a", "bb"]]
+    with path.open("a") as file:
+        file.write('{"kind": "cells", "key')
+    again = area_estimate._Samples(path, "ecp5")
+    assert again.mapped([("a", False), ("ccc", False)], True)[0] == {"": {"LUT4": 1}}
+    # with other blocks, or none in elements, a netlist is mapped for itself
+    again.mapped([("a", False)], False)
+    again.mapped([("a", True)], True)
+    assert asked[1:] == [["ccc"], ["a"], ["a"]]
+    assert area_estimate._Samples(path, "ecp5").known == again.known and len(again.known) == 5
+
+
+def test_samples_of_other_hardware_or_of_another_chip_are_taken_anew(tmp_path, monkeypatch):
+    samples = area_estimate._Samples(tmp_path / "samples.jsonl", "ecp5")
+    samples.keep("chip", 0, True, CHIP, modules={})
+    samples = area_estimate._Samples(samples.path, "ecp5")
+    assert not samples.is_new("chip", 0, CHIP) and samples.is_new("chip", 1, CHIP)
+    assert samples.is_new("chip", 0, replace(CHIP, queue_depth=8))
+    monkeypatch.setattr(area_estimate, "hardware_hash", lambda: "another")
+    assert samples.is_new("chip", 0, CHIP)
+
+
+def test_costs_are_found_where_there_are_some():
+    """Three for each bit, none for what only seems to matter, and never a negative one."""
+    rows = [({"1": 1.0, "bits": float(n), "noise": float(n * 7919 % 13)}, 3.0 * n + 5)
+            for n in range(1, 30)]
+    costs = area_estimate.fitted(rows)
+    assert costs["bits"] == pytest.approx(3, abs=0.01) and costs["1"] == pytest.approx(5, abs=0.1)
+    assert costs.get("noise", 0) < 0.01
+    assert all(cost > 0 for cost in area_estimate.fitted(
+        [({"1": 1.0, "less": -row["bits"]}, figure) for row, figure in rows]).values())
 
 
 def test_layers():

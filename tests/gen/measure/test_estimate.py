@@ -143,19 +143,6 @@ def test_beats_of_the_longest_word(rows, columns, bits, slots):
     assert _facts(Arch(rows=rows, columns=columns, bus_bits=bits))["slots"] == slots
 
 
-@pytest.mark.parametrize("keys", [
-    {}, {"rows": 8, "columns": 8, "shared_columns": 2},
-    {"lanes": 64, "activation": "bipolar1", "weight": "bipolar1", "bit_planes": True},
-    {"lanes": 2, "activation": "e2m1", "weight": "nvfp4"}])
-def test_the_control_of_sums_has_as_many_registers_as_the_circuit(keys):
-    arch = Arch(**({"rows": 4, "columns": 4} | keys))
-    array = re.search(r"^module \\systolith_core\.array\n(.*?)^end$", core_rtlil(arch),
-                      re.MULTILINE | re.DOTALL)
-    width = _facts(arch)["sums"] + 3 + arch.bit_planes
-    stages = re.findall(rf"^  wire width {width} \\control_\d+$", array[1], re.MULTILINE)
-    assert terms_of(arch)["array"][1]["control"] == width * len(stages) > 0
-
-
 #: Options that an array of lanes has, and what they add to which module.
 _LANES = {"rows": 16, "columns": 16, "lanes": 16, "activation": "bipolar1", "weight": "bipolar1",
           "bit_planes": True}

@@ -205,6 +205,8 @@ def _designs(seed, number, wanted):
         seed += 1
         if wanted(arch):
             number -= 1
+            # with and without DSP blocks in turns
+            dsp = (dsp or True) if number % 2 else False
             yield built_for(arch, "ecp5", dsp=dsp), dsp
 
 

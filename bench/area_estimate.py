@@ -183,7 +183,7 @@ def _sample_chips(samples: _Samples, chips: int) -> Iterator[tuple[str, int]]:
 def _sample_modules(samples: _Samples, number: int) -> Iterator[tuple[str, int]]:
     """The same of elements, so many post lanes, and other modules by themselves."""
     parts = {"post lane": lanes("post lane", number),
-             "operand lane": lanes("operand lane", number // 3), "load": loads(number // 4),
+             "operand lane": lanes("operand lane", number // 2), "load": loads(number // 4),
              "pixels": streamers(number // 4), "writer": writers(number // 4), "scale": scales(),
              "element": elements(),
              **{kind: shared(kind) for kind in KINDS if KINDS[kind].shared}}

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from systolith.gen.measure.area import built_for
+from systolith.gen.measure.ram_choice import ram_of
+from systolith.hw.core.accumulator import AccumulatorColumn
 from systolith.hw.core.array import SystolicArray
 from systolith.hw.core.load import Load
 from systolith.hw.core.operand_lane import OperandLane
@@ -17,8 +19,8 @@ from systolith.hw.core.shared_bus import SharedBus
 from systolith.hw.core.streamer import PixelStreamer
 from systolith.hw.spec.arch import Arch
 
-__all__ = ["PE", "elements", "lanes", "loads", "random_design", "scales", "shared", "streamers",
-           "writers"]
+__all__ = ["PE", "accumulators", "elements", "lanes", "loads", "random_design", "scales", "shared",
+           "streamers", "writers"]
 
 PE = "systolith_pe"
 _INTEGERS = ("int4", "int6", "int8", "int8", "int8", "int12", "int16")
@@ -184,6 +186,13 @@ def loads(number: int) -> Iterator[tuple[Arch, bool | str, Any]]:
     """The same of so many units that cut windows."""
     for arch, dsp in _designs(7000, number, lambda arch: arch.load_windows):
         yield arch, dsp, Load(arch=arch)
+
+
+def accumulators(number: int) -> Iterator[tuple[Arch, bool | str, Any]]:
+    """The same of so many whose memory is of LUTs."""
+    for arch, dsp in _designs(6000, number, lambda arch: ram_of(
+            arch.accumulator_depth, arch.accumulator_bits, reads=2)[1] > 0):
+        yield arch, dsp, AccumulatorColumn(arch=arch)
 
 
 def streamers(number: int) -> Iterator[tuple[Arch, bool | str, Any]]:

@@ -22,7 +22,18 @@ from typing import Any
 import numpy as np
 from amaranth.back import rtlil
 from amaranth.hdl import Fragment, Value
-from area_draws import PE, elements, lanes, loads, random_design, scales, shared, streamers, writers
+from area_draws import (
+    PE,
+    accumulators,
+    elements,
+    lanes,
+    loads,
+    random_design,
+    scales,
+    shared,
+    streamers,
+    writers,
+)
 from common import arguments, report
 from scipy.optimize import nnls
 from systolith.gen.chip.verilog import core_rtlil
@@ -184,6 +195,7 @@ def _sample_modules(samples: _Samples, number: int) -> Iterator[tuple[str, int]]
     """The same of elements, so many post lanes, and other modules by themselves."""
     parts = {"post lane": lanes("post lane", number),
              "operand lane": lanes("operand lane", number // 2), "load": loads(number // 4),
+             "accumulator": accumulators(number // 4),
              "pixels": streamers(number // 4), "writer": writers(number // 4), "scale": scales(),
              "element": elements(),
              **{kind: shared(kind) for kind in KINDS if KINDS[kind].shared}}
@@ -211,9 +223,11 @@ def _figures(cells):
     return {"lut": found.lut, "ff": found.ff, "dsp": found.dsp}
 
 
-def fitted(rows: list[tuple[dict[str, float], float]]) -> dict[str, float]:
-    """{term: cost}, none of them negative, of (terms, figure) of some modules: chosen one by one as
-    long as figures of modules that costs were not fitted to come closer."""
+def fitted(rows: list[tuple[dict[str, float], float]],
+           always: tuple[str, ...] = ("1",)) -> dict[str, float]:
+    """{term: cost}, none of them negative, of (terms, figure) of some modules: those of `always`,
+    and others one by one as long as figures of modules that costs were not fitted to come closer.
+    """
     names = sorted({name for terms, _ in rows for name in terms})
     terms = np.array([[float(row.get(name, 0)) for name in names] for row, _ in rows])
     figures = np.array([float(figure) for _, figure in rows])
@@ -230,7 +244,7 @@ def fitted(rows: list[tuple[dict[str, float], float]]) -> dict[str, float]:
                  for lot in (lots == number for number in range(lots[-1] + 1 if len(
                      rows) < 8 else 8))]
         return sum(float(some @ some) for some in wrong)
-    chosen: list[int] = [names.index("1")] if "1" in names else []
+    chosen = [names.index(name) for name in always if name in names]
     best = error(chosen) if chosen else np.inf
     while len(chosen) < _TERMS:
         tries = [(error([*chosen, n]), n) for n in range(len(names))
@@ -273,14 +287,17 @@ def _fit(samples: list[dict]) -> dict[str, Any]:
                 modules.setdefault(kind, []).append((terms, _figures(_own(line, kind))))
             element(arch, line["modules"][PE])
 
-    def costs(rows, names):
-        return {name: fitted([(terms, found[name]) for terms, found in rows]) for name in names}
+    def costs(rows, names, always=("1",)):
+        return {name: fitted([(terms, found[name]) for terms, found in rows], always)
+                for name in names}
     return {"kinds": {kind: costs(modules[kind],
-                                  ESTIMATED + ("dsp",) * (kind in ("edges", "scale")))
+                                  ESTIMATED + ("dsp",) * (
+                                      kind in ("edges", "scale", "array")))
                       for kind in KINDS if kind in modules},
             "elements": {key: {
                 "lanes": [choose(terms["lanes"] for terms, _ in rows) for choose in (min, max)],
-                "costs": costs(rows, (*ESTIMATED, "dsp"))}
+                # of several lanes there are few samples of a format
+                "costs": costs(rows, (*ESTIMATED, "dsp"), ("1", "more lanes"))}
                 for key, rows in sorted(found.items())}}
 
 

@@ -35,6 +35,7 @@ from systolith.hw.spec.timing import (
 from systolith.hw.spec.widths import kept_bits
 
 from .ram_choice import ram_of, scratchpads
+from .word_bits import word_bits
 
 __all__ = ["ESTIMATED", "KINDS", "Kind", "Terms", "bits_of", "element_base", "element_key",
            "element_terms", "read_entry", "store_entry", "terms_of"]
@@ -174,8 +175,7 @@ def _edges(arch):
         "beside choice": sum(min(part, 2) for part in parts) * unit.activation_bits,
         "parts": arch.parts * (rows * unit.activation_bits + columns * unit.weight_bits),
         "heads": (arch.packed_signs or arch.plane_rows) * columns * unit.psum_bits,
-        # what enters the rows after the first of those that hold bit planes is doubled or not
-        "planes": arch.plane_rows * columns * unit.psum_bits * 7,
+        "planes": arch.plane_rows * columns * unit.psum_bits * 7,      # doubled or not
         "weighed": arch.plane_rows * (8 + columns // arch.shared_columns),
         "scales": scales * (steps + columns * unit.stages), "scales late": scales and rows}
 
@@ -184,14 +184,14 @@ def _of_banks(arch):
     """Terms of an activation memory in banks that are read at addresses of their own."""
     banks, pixels = arch.tap_rows * arch.banks, _facts(arch)["pixels"]
     return {"in banks": arch.tap_rows, "banks": banks, "bank addresses": banks * pixels,
-            "steps": arch.tap_rows * pixels, "bank rows": banks * bits_of(banks)}
+            "steps": arch.tap_rows * pixels, "bank rows": banks * bits_of(banks),
+            "step blocks": arch.tap_rows and not arch.post_luts}    # of a product
 
 
 def _array(arch):
     facts = _facts(arch)
     unit = facts["arithmetic"]
-    # cycles from a pixel to the control of its sum in the first column, of which the last four
-    # have no registers of all that the control is
+    # cycles from a pixel to its sum in the first column, the last four without all of the control
     to_column = facts["latency"] - column_delay(arch, arch.columns - 1)
     control = facts["sums"] + 3 + arch.bit_planes
     return _each({
@@ -320,7 +320,7 @@ def _load(arch):
                                       for bit in range(bits_of(2 * beat))),
         "window words": windows * arch.activation_bits,
         "window address": windows * facts["longest"],
-        "content": facts["slots"] * arch.bus_bits, "slots": facts["slots"],
+        "content": word_bits(arch), "slots": facts["slots"],
         "log slots": bits_of(facts["slots"]), "beat": arch.bus_bits, "kept": facts["load"],
         "offset": facts["offset"], "address": facts["longest"],
         "product": bits_of(facts["slots"] + 1) * facts["longest"]},

@@ -26,6 +26,7 @@ from systolith.gen.measure.module_terms import (
     terms_of,
 )
 from systolith.gen.measure.ram_choice import ram_of, scratchpads
+from systolith.gen.measure.word_bits import word_bits
 from systolith.hw.core.cores import ONE
 from systolith.hw.spec.arch import Arch
 
@@ -161,6 +162,15 @@ def test_options_of_arrays_have_terms_of_their_own(option, kind, term):
 def test_banks_of_the_activation_memory_are_memories_of_their_own():
     one, many = (scratchpads(Arch(**_LANES, tap_rows=on)) for on in (False, True))
     assert one[0] == (4096, 256, 16) and many[:16] == 16 * [(4096, 16, 1)] and one[1:] == many[16:]
+
+
+def test_bits_of_words_that_load_keeps():
+    """Parameters of all lanes are the longest word; where one of activations is longer, of each of
+    its bytes the two bits of a group of two signs."""
+    assert word_bits(CHIP) == CHIP.post_lanes * CHIP.parameter_bits > 300
+    signs = Arch(rows=8, columns=2, lanes=16, activation="bipolar1", weight="bipolar1")
+    longest = signs.post_lanes * signs.parameter_bits
+    assert word_bits(signs) == longest + 2 * sum(8 * n >= longest for n in range(64)) < 300
 
 
 def test_only_windows_of_loads_cost_what_they_are_made_of():

@@ -15,18 +15,20 @@ __all__ = ["bias_error", "bias_fraction", "chip_bias", "odd_tail"]
 def odd_tail(layer: Layer) -> bool:
     """Whether an odd number of lanes for signs has no channel of a layer. Products of such lanes
     cancel in pairs; the last one is then corrected by the bias."""
+    if layer.in_planes and layer.conv.weights.format.has_zero:
+        return False
     return ((layer.arch.weight.binary or (layer.signs and not layer.halves)) and not layer.pairs
             and (layer.blocks * layer.vector - layer.conv.inputs) % 2 == 1)
 
 
 def chip_bias(layer: Layer) -> np.ndarray:
-    """int64 array [O]: the biases of a layer in the chip's accumulators. Less 1 for each tap where
-    there is an odd tail, whose product is (-1) * (-1); twice the layer's where each pass is made
+    """int64 array [O]: the biases of a layer in the chip's accumulators. Less 1, or 1 in each plane
+    of weights, for each tap where there is an odd tail, whose product is (-1) * (-1); twice the layer's where each pass is made
     twice (`Layer.pairs`)."""
     bias = layer.conv.on_chip(layer.arch).bias
     if layer.pairs:
         return 2 * bias
-    return bias - layer.y.kernel * layer.x.kernel * odd_tail(layer)
+    return bias - layer.plane_sum * layer.y.kernel * layer.x.kernel * odd_tail(layer)
 
 
 def bias_error(conv: Conv, arch: Arch) -> float:

@@ -36,12 +36,13 @@ class FormatsNeeded:
     chip: Arch | None = None
 
 
-def weight_formats(graph: Graph) -> dict[str, Format]:
+def weight_formats(graph: Graph, arch: Arch | None = None) -> dict[str, Format]:
     """{name: format} of the weights that a chip for a network needs. Binary weights count only
-    where all activations are binary; other chips have +1 and -1 among their numbers."""
+    where all activations are binary; other chips have +1 and -1 among their numbers. On a binary
+    chip (`arch`) integers are made of signs."""
     formats = {str(layer.weights.format): layer.weights.format for layer in graph.layers}
-    if computed_formats(graph) == [Bipolar(1)]:
-        return formats
+    if computed_formats(graph, arch) == [Bipolar(1)]:
+        return {"bipolar1": Bipolar(1)}
     return {name: item for name, item in formats.items() if not item.binary} or {
         "int8": Int(8)}
 
@@ -51,7 +52,7 @@ def formats_needed(graph: Graph, arch: Arch) -> FormatsNeeded:
     `FormatsNeeded`. Units of the chip that these formats rule out are left out."""
     if arch.activation.uniform:
         graph = widened(graph, arch)
-    forms, formats = computed_formats(graph), weight_formats(graph)
+    forms, formats = computed_formats(graph, arch), weight_formats(graph, arch)
     activations, found = sorted(map(str, forms)), FormatsNeeded()
     fields: dict[str, Any] = {}
     if activations != [str(arch.activation)]:

@@ -62,7 +62,7 @@ def _array(conv, layer, plan, offsets, starts):
         in_order=layer.in_order, origin=place.origin, step=place.step,
         first_group=place.first_channel // layer.arch.group, groups=layer.groups,
         above=above and host.Above(tuple(above.taps), above.results, above.step),
-        passes=tuple(tuple(box for part in plan.parts for box in layer.used(part, block))
+        passes=tuple(tuple(box for *_, box in layer.order(plan.parts, block))
                      for block in range(layer.column_blocks)),
         weights=starts["weights"] + offsets["weights"],
         parameters=starts["parameters"] + offsets["parameters"],
@@ -84,6 +84,7 @@ def _layer(conv, layer, plan, images, rounds, arch, tensors, taps, array):
         stride=geometry.stride, dilation=geometry.dilation, pads=geometry.pads, pool=pool.size,
         pool_stride=pool.stride, pool_pads=pool.pads, pool_sum=pool.sum, raw=conv.raw,
         weight_bits=prod(conv.weights.shape) * (
+            len(layer.weight_shifts) if layer.in_planes else
             arch.part.width if layer.signs and arch.part else width_of(layer.narrow, arch)),
         passes=rounds * layer.images * layer.fillings * sum(
             len(plan.sub_tiles(tile)) for tile in plan.tiles),

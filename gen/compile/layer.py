@@ -1,5 +1,6 @@
 """One layer as the array sees it: its axes, its passes and what they cost."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, pairwise
@@ -23,6 +24,8 @@ __all__ = ["MOST_ADDENDS", "Layer", "made_twice"]
 MOST_ADDENDS = 3
 #: The most rows and columns of a kernel whose taps have rows of their own in one pass.
 _TAPS = 4, 4
+#: Rows of the array that hold a bit plane each where a layer is `weighed`.
+_ROWS = 8
 
 
 def made_twice(conv: Conv, idle: int) -> bool:
@@ -144,11 +147,33 @@ class Layer:
     def addends(self) -> list[Weights]:
         """Weights of the chip's range whose sum is the layer's weights: these alone, but where they
         are integers of more bits. More than MOST_ADDENDS: `check_layer` refuses the layer."""
-        if self.signs or self.arch.weight.block_scale:
+        if self.signs or self.arch.weight.block_scale or self.in_planes:
             return [self.conv.weights]
         form = self.arch.weight
         assert not isinstance(form, str)
         return self.conv.weights.addends(form, MOST_ADDENDS)
+
+    @property
+    def bands(self) -> int:
+        """Bit planes of its input among the channels that it reads; 1: these are none."""
+        return _ROWS if self.weighed else self.planes
+
+    @property
+    def in_planes(self) -> bool:
+        """Whether its weights have several bits and the chip's one: each of their planes of bits is
+        a turn of passes, see `Weights.planes`."""
+        own = self.conv.weights.format
+        return self.arch.weight.binary and (own.uniform or (own.binary and own.width > 1))
+
+    @cached_property
+    def weight_shifts(self) -> tuple[int, ...]:
+        """The n of `Weights.planes` where its weights are in planes; else (0,)."""
+        return tuple(n for n, _ in self.conv.weights.planes) if self.in_planes else (0,)
+
+    @property
+    def plane_sum(self) -> int:
+        """What a product is with signs of +1 alone in all planes of weights; 1 without planes."""
+        return sum(1 << n for n in self.weight_shifts)
 
     @cached_property
     def _more(self):
@@ -297,7 +322,7 @@ class Layer:
             return [(a // outputs * inputs // self.vector,
                      -(-(b // outputs + 1) * inputs // self.vector))
                     for a, b in zip(first, last, strict=True)]
-        if not conv.weights.format.has_zero or self.blocks == 1:
+        if not conv.weights.format.has_zero or self.blocks == 1 or self.planes > 1:
             return [(0, self.blocks)] * self.column_blocks
         used = np.asarray(conv.weights.passes(arch.columns, self.vector).any(axis=(1, 2)))
         last = self.blocks - used[:, ::-1].argmax(axis=1)
@@ -307,8 +332,9 @@ class Layer:
     def turns(self, box: Box, column_block: int) -> list[tuple[int, Box]]:
         """[(turn, box)]: the passes of a box that a column block needs; fewer where weights are 0.
 
-        Each turn has weights of its own: the first (0) and the second (1) of `pairs`, or else the
-        number of the addend. Bit planes have a box each. With activations from the top, or taps
+        Each turn has weights of its own: the first (0) and the second (1) of `pairs`, the number of
+        the plane of `weight_shifts`, or else of the addend. Bit planes of the input have a box
+        each. With activations from the top, or taps
         side by side, rows and columns of a box are passes instead of taps, and the box is that of
         all passes."""
         first, end = self.spans[column_block]
@@ -326,18 +352,25 @@ class Layer:
         found = [box._replace(block=a, blocks=b - a) for a, b in cut if a < b]
         if self.pairs:
             return [(turn, item) for turn in (0, 1) for item in found]
+        if self.in_planes:
+            return [(turn, item) for turn in range(len(self.weight_shifts)) for item in found]
         return [*((0, item) for item in found),
                 *((n, item) for n, made in enumerate(self._more, 1)
                   for item in runs_of(
                       made[column_block], box._replace(block=first, blocks=end - first)))]
 
-    def used(self, box: Box, column_block: int) -> list[Box]:
-        """The boxes of `turns`."""
-        return [item for _, item in self.turns(box, column_block)]
+    def order(self, parts: Sequence[Box], column_block: int) -> list[tuple[int, int, Box]]:
+        """[(number of the part, turn, box)]: `turns` of the boxes `parts` in the order in which the
+        array makes them, pairs of planes with the largest weight first."""
+        found = [(part, turn, item) for part, box in enumerate(parts)
+                 for turn, item in self.turns(box, column_block)]
+        return sorted(found, key=lambda one: -self.weight(*one[1:])) if (
+            self.in_planes or self.planes > 1) else found
 
-    def plane(self, box: Box) -> int:
-        """The number of the bit plane of a box of `turns`."""
-        return box.block * self.planes // self.blocks
+    def weight(self, turn: int, box: Box) -> int:
+        """n: sums of a box of `turns` count 2**n times; 0 without planes of bits."""
+        plane = box.block * self.planes // self.blocks
+        return self.planes - 1 - plane + (self.weight_shifts[turn] if self.in_planes else 0)
 
     def pad_code(self, box: Box) -> int | None:
         """The code of padding in a box of `turns`; None: padding adds nothing."""
@@ -346,13 +379,14 @@ class Layer:
             return sum(code << n * form.width for n in range(self.arch.code_signs))
         if code is None or self.planes == 1:
             return code
-        return code >> (self.planes - 1 - self.plane(box)) & 1
+        return code >> (self.planes - 1 - box.block * self.planes // self.blocks) & 1
 
     @cached_property
     def weight_offsets(self) -> list[int]:
         """The first weight word of each column block, counted from the first of the layer, and the
         number of all."""
-        passes = [self.taps * (b - a) * (1 + self.pairs) for a, b in self.spans]
+        turns = (1 + self.pairs) * len(self.weight_shifts)
+        passes = [self.taps * (b - a) * turns for a, b in self.spans]
         for made in self._more:
             passes = [n + (self.taps * (b - a) * bool(mine.any()) if self.from_above
                            else int(mine[:, :, a:b].sum()))

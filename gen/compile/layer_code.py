@@ -97,17 +97,15 @@ class LayerCode:
 
     def _sub_tile(self, tile, group, block, sub):
         sums = self.stream.accumulators.place(None, self.layer.words(sub))
-        accumulate, plane, offset = 0, 0, self.layer.weight_offsets[block]
-        for part, whole in enumerate(self.plan.parts):
-            for turn, used in enumerate(self.layer.used(whole, block)):
-                region = self._input(tile, part)
-                double = self.layer.plane(used) != plane
-                name = block, part, turn
-                for weight_base, box in self._weights(group, block, name, used, offset):
-                    self._array(region, box, sub, sums, weight_base, accumulate, double)
-                    accumulate, double = 1, False
-                plane = self.layer.plane(used)
-                offset += used.passes * self.layer.pass_words
+        accumulate, offset, before = 0, self.layer.weight_offsets[block], None
+        for number, (part, turn, used) in enumerate(self.layer.order(self.plan.parts, block)):
+            region, weight = self._input(tile, part), self.layer.weight(turn, used)
+            double = before not in (None, weight)
+            for weight_base, box in self._weights(group, block, (block, number), used, offset):
+                self._array(region, box, sub, sums, weight_base, accumulate, double)
+                accumulate, double = 1, False
+            before = weight
+            offset += used.passes * self.layer.pass_words
         operand = self._operand(block, sub)
         for group in range(self.layer.column_groups(block)):
             self._post(sub, sums, group, block * self.arch.groups_per_columns + group, operand)

@@ -76,6 +76,8 @@ def weight_bytes(layer: Layer, parts: Sequence[Box]) -> bytes:
         scaled = scaled_words(layer)
         assert scaled is not None, "the layer is checked"
         return _in_order(layer, parts, [scaled.astype(dtype)])
+    if layer.in_planes:
+        return _in_order(layer, parts, _plane_words(layer, dtype))
     addends = [_on_chip(layer, weights, arch) for weights in layer.addends]
     if layer.from_above:
         words = [layer.from_above.words(weights.codes.astype(dtype), layer) for weights in addends]
@@ -88,6 +90,27 @@ def weight_bytes(layer: Layer, parts: Sequence[Box]) -> bytes:
     return _in_order(layer, parts, turns)
 
 
+def _plane_words(layer, dtype):
+    """The words of all passes, once for each plane of the layer's weights. Idle lanes cancel in
+    pairs in each plane, and a last one has the weight 0, all planes together; the weights of
+    columns without channel are 0, too."""
+    weights = layer.conv.weights.dense(layer.conv.geometry.groups)
+    lanes = weights.shape[1] // layer.bands
+    used = lanes - layer.idle + layer.idle % 2
+    if weights.format.has_zero:
+        odd = (layer.blocks * layer.vector - weights.shape[1]) % 2
+        weights = weights.with_zeros(layer.column_blocks * layer.arch.columns,
+                                     weights.shape[1] + odd)
+    words = []
+    for _, signs in weights.planes:
+        codes = np.zeros(weights.shape, np.int64) if signs is None else signs.codes
+        for first in range(0, layer.bands * lanes, lanes):
+            codes[:, first + used:first + lanes] = (
+                np.arange(lanes - used) % 2)[:, None, None]
+        words.append(_pass_words(layer, codes, dtype, 0))
+    return words
+
+
 def _in_order(layer, parts, turns):
     """The bytes of `weight_bytes` from the words of all passes, once for each turn."""
     arch = layer.arch
@@ -95,7 +118,7 @@ def _in_order(layer, parts, turns):
     together = [slice(None)] if uniform else [slice(n, n + 1) for n in range(layer.column_blocks)]
     cut = []
     for mine in together:
-        boxes = [item for part in parts for item in layer.turns(part, mine.start or 0)]
+        boxes = [item for _, *item in layer.order(parts, mine.start or 0)]
         chosen = [turns[turn][mine, y:y + rows, x:x + columns, b:b + blocks]
                   for turn, (y, rows, x, columns, b, blocks) in boxes]
         cut.append(np.concatenate([item.reshape(len(item), -1, arch.columns * arch.lanes)

@@ -3,6 +3,7 @@ layer, such as optional units, is in `needs.py`."""
 
 from collections.abc import Mapping
 
+import numpy as np
 from systolith.gen.kit.errors import UserError, WrongFormat
 from systolith.hw.formats import Format
 from systolith.hw.spec.numbers import SHIFT_BITS
@@ -20,8 +21,8 @@ __all__ = ["accumulator_need", "check_channels", "check_layer", "check_outside",
 def accumulator_need(layer: Layer, input_format: Format) -> int:
     """Accumulator bits that a layer needs so that no sum overflows, with its own weights and biases
     and any inputs of a format."""
-    if layer.arch.weight.binary and input_format.uniform:
-        return _need_of_planes(layer, input_format.width)
+    if layer.arch.weight.binary and (input_format.uniform or layer.in_planes):
+        return _need_of_planes(layer, input_format.width if input_format.uniform else 1)
     tail = layer.y.kernel * layer.x.kernel * odd_tail(layer)
     low, high = layer.conv.sum_range(input_format)
     if layer.pairs:                             # as far as sums may go between the two passes
@@ -35,12 +36,33 @@ def accumulator_need(layer: Layer, input_format: Format) -> int:
 
 
 def _need_of_planes(layer, bits):
-    """`accumulator_need` of a layer that reads `bits` bit planes. Idle lanes cancel in pairs."""
+    """`accumulator_need` of a layer that reads `bits` bit planes, or whose weights are in planes.
+    Idle lanes cancel in pairs; a last one counts."""
     conv = layer.conv
-    lanes = conv.inputs // (bits if layer.weighed else layer.planes) - layer.idle + layer.idle % 2
-    each = lanes * ((1 << bits) - 1) + layer.weighed * layer.arch.plane_excess
-    most = layer.y.kernel * layer.x.kernel * each * conv.pool.summed
-    return max(most, int(abs(conv.bias).max())).bit_length() + 1
+    idle = layer.idle if bits > 1 else layer.blocks * layer.vector - conv.inputs
+    lanes = conv.inputs // layer.bands + idle % 2 - (idle if bits > 1 else 0)
+    taps = layer.y.kernel * layer.x.kernel
+    if layer.in_planes and conv.weights.format.has_zero and bits == 1:
+        most = _most_of_planes(conv.weights, taps * lanes)
+    else:
+        most = layer.plane_sum * taps * (
+            lanes * ((1 << bits) - 1) + layer.weighed * layer.arch.plane_excess)
+    return max(most * conv.pool.summed,
+               int(abs(chip_bias(layer)).max(initial=0))).bit_length() + 1
+
+
+def _most_of_planes(weights, lanes):
+    """The largest magnitude that accumulators reach which read signs in `lanes` lanes, while planes
+    of weights are added up, the largest first."""
+    most, done, before = lanes, np.zeros_like(weights.images), None
+    for n, signs in weights.planes:
+        if before is not None:
+            # what has been added up, which doubles, and any part of what comes now
+            done = done << before - n
+            others = lanes - done[0].size       # lanes of the weight 0, of which each plane has one
+            most = max(most, int(abs(done).sum(axis=(1, 2, 3)).max()) + 2 * others + lanes)
+        done, before = done + (-1 if signs is None else signs.images), n
+    return most
 
 
 def _check_formats(layer, tensors, outside=False):
@@ -74,6 +96,8 @@ def has_weights(layer: Layer) -> bool:
     """Whether the chip has the weights of a layer, or each of them is the sum of MOST_ADDENDS
     weights of the chip at most; on a chip with weights in blocks, whether each pass has a scale."""
     own, there = layer.conv.weights.format, layer.arch.weight
+    if layer.in_planes:
+        return True
     if there.block_scale:
         return scaled_words(layer) is not None
     if there.holds(own) or not (own.uniform and there.uniform):
@@ -193,6 +217,11 @@ def _refuse_accumulators(layer, bits, moved):
         raise UserError(
             f"{layer.title}: its pairs of passes could saturate accumulators of "
             f"{arch.accumulator_bits} bits; set array.accumulator to {bits} or to \"exact\"")
+    if layer.in_planes and not arch.exact_sums:
+        raise UserError(
+            f"{layer.title}: the planes of its {len(layer.weight_shifts)}-bit weights could "
+            f"saturate accumulators of {arch.accumulator_bits} bits; set array.accumulator to "
+            f"{bits} or to \"exact\"")
     if len(layer.addends) > 1 and not arch.exact_sums:
         raise UserError(
             f"{layer.title}: some of its {conv.weights.format} weights are sums of the chip's "

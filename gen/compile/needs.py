@@ -132,7 +132,18 @@ def _short_multiplier(conv, tensors, arch, value):
             f"results would be off by more than half a step; set post.multiplier_bits={value}")
 
 
+def _in_signs(conv, tensors, arch):
+    """Whether a binary chip computes a layer bit plane by bit plane, of its input or its
+    weights."""
+    return arch.activation.binary and (
+        in_planes(conv, tensors, arch) or conv.weights.format.uniform
+        or conv.weights.format.width > 1)
+
+
 def _no_planes(conv, tensors, arch, value):
+    if not in_planes(conv, tensors, arch):
+        return ("has weights of several bits, the chip's are bipolar1; set array.bit_planes to "
+                "true (then it computes the planes of bits of its weights one after the other)")
     return (f"reads {conv.input!r} in {tensors[conv.input].format}, the chip computes in "
             f"{arch.activation}; set array.bit_planes to true (then it computes the planes of "
             "bits of its input one after the other), or quantize the input to one bit")
@@ -217,7 +228,8 @@ NEEDS = (
          lambda conv, tensors, arch: int(conv.operand is not None),
          "sums and products of two maps", _no_operands,
          enough=lambda arch, value: arch.activation_depth),
-    Need("bit_planes", in_planes, "integer inputs, bit plane by bit plane", _no_planes),
+    Need("bit_planes", _in_signs, "integer inputs and weights, bit plane by bit plane",
+         _no_planes),
     Need("leaky", lambda conv, tensors, arch: conv.leaky, "slopes below zero", _one_slope),
     Need("slope_offsets", lambda conv, tensors, arch: conv.requantization is not None and (
         conv.requantization.offset is not None or conv.requantization.late),

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from systolith.gen.kit.errors import UserError
 from systolith.hw.formats import Bipolar, Format, Int
+from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.host import Taps
 from systolith.sim.model.graph import Graph, Tensor
 
@@ -20,24 +21,30 @@ from .layer import Layer
 from .legal import accumulator_need, check_outside
 from .needs import check_needs, largest_k
 from .taps import lay_out_taps
+from .weight_planes import doubled
 
 __all__ = ["computed_formats", "lay_out_planes"]
 
 
-def computed_formats(graph: Graph) -> list[Format]:
+def computed_formats(graph: Graph, arch: Arch | None = None) -> list[Format]:
     """The activation formats in which an array would compute a network.
 
     [Bipolar(1)] where all tensors and weights are binary, except for inputs of integers that layers
-    with binary weights read bit plane by bit plane. In any other network signs are numbers of its
-    other formats, which are returned; [Int(8)] where there are none.
+    read bit plane by bit plane, and on a binary chip (`arch`) for integer weights. In any other
+    network signs are numbers of its other formats, which are returned; [Int(8)] where there are
+    none.
     """
     inputs = {item.name for item in graph.inputs}
-    planes = {layer.input for layer in graph.layers if layer.weights.format.binary
+    on_signs = arch is not None and arch.activation.binary
+
+    def fits(layer):
+        form = layer.weights.format
+        return form.binary or (on_signs and form.uniform)
+    planes = {layer.input for layer in graph.layers if fits(layer)
               and layer.input in inputs and not layer.raw and layer.geometry.groups == 1
               and (form := graph.tensors[layer.input].format) is not None and form.uniform}
     binary = all(tensor.format.binary for tensor in graph.tensors.values()
-                 if tensor.format and tensor.name not in planes) and all(
-        layer.weights.format.binary for layer in graph.layers)
+                 if tensor.format and tensor.name not in planes) and all(map(fits, graph.layers))
     if binary:
         return [Bipolar(1)]
     kept = [tensor.format for tensor in graph.tensors.values()
@@ -93,16 +100,17 @@ def lay_out_planes(layer: Layer, tensors: Mapping[str, Tensor], alone: bool) -> 
     geometry = conv.geometry
     weighed = _weighed(layer, count, channels)
     lanes = layer.arch.lanes if weighed else layer.blocks * vector
-    if (lanes - channels) % 2 and geometry.padded and not (
+    if (lanes - channels) % 2 and not conv.weights.format.has_zero and geometry.padded and not (
             geometry.replicate or geometry.pad_code == 1 << count - 1):
-        raise UserError(
-            f"{layer.title}: {channels} channels leave an odd number of the {vector} lanes (rows * "
-            "lanes) unused, and a bipolar lane has no zero; make the number of channels even")
-    taps = layer.y.kernel * layer.x.kernel
+        conv = doubled(conv)                    # the lane without channel has the weight 0
+        layer = replace(layer, conv=conv)
+    taps, odd = layer.y.kernel * layer.x.kernel, (lanes - channels) % 2
     # Lanes without channel hold -1, and weights that alternate: pairs of them cancel.
-    added = conv.weights.sums + taps * ((lanes - channels) % 2) * ((1 << count) - 1)
+    added = conv.weights.sums
+    if not conv.weights.format.has_zero:
+        added = added + taps * odd * layer.plane_sum * ((1 << count) - 1)
     if weighed:
-        added = added + taps * layer.arch.plane_excess
+        added = added + taps * layer.plane_sum * layer.arch.plane_excess
     bias = 2 * conv.bias - conv.pool.summed * added
     pad_code = None if geometry.pad_code is None else int(geometry.pad_code) ^ 1 << count - 1
     recipe = replace(recipe, planes=count, shape=(count * lanes, *sizes),

@@ -30,7 +30,7 @@ _MOST = 15
 
 def integers_as_signs(graph: Graph, arch: Arch) -> Graph:
     """The network with the integers between its layers as signs, for a binary chip. Unchanged for
-    other chips, where there are none, and where not all weights are binary. Inputs of the network
+    other chips, where there are none, and where not all weights are binary or integers. Inputs of the network
     stay integers (see `planes.py`). Raises UserError where a layer needs its results as
     integers."""
     if not arch.activation.binary:
@@ -38,7 +38,8 @@ def integers_as_signs(graph: Graph, arch: Arch) -> Graph:
     inputs = {item.name for item in graph.inputs}
     inner = [item for item in graph.tensors.values()
              if item.format and item.format.uniform and item.name not in inputs]
-    if not inner or not all(layer.weights.format.binary for layer in graph.layers):
+    if not inner or not all(layer.weights.format.binary or layer.weights.format.uniform
+                            for layer in graph.layers):
         return graph
     steps = {item.name: _steps(graph, item) for item in inner}
     tensors = dict(graph.tensors)

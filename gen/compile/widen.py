@@ -12,6 +12,7 @@ from .halves import integers_as_halves, kept_halves
 from .narrow import narrowed
 from .signs import signs_as_numbers
 from .unary import integers_as_signs
+from .weight_planes import integers_as_planes
 
 __all__ = ["widened"]
 
@@ -23,7 +24,8 @@ def widened(graph: Graph, arch: Arch, apart: Collection[str] = ()) -> Graph:
       format. Limits of results stay, so that all numbers are the same and only codes have more
       bits.
     - Signs are numbers on chips that are not binary (`signs_as_numbers`); integers between layers
-      are signs on binary chips (`integers_as_signs`).
+      are signs on binary chips (`integers_as_signs`), and integer weights are twice as large where
+      they are even (`integers_as_planes`).
     - Integers of half the bits are two in a code where the chip has halves (`integers_as_halves`).
     - Operands that would have holes on this chip are copied (`with_whole_operands`).
     - Multipliers are as narrow as the chip's (`narrowed`); nothing else changes results.
@@ -35,6 +37,7 @@ def widened(graph: Graph, arch: Arch, apart: Collection[str] = ()) -> Graph:
 
 def _widened(graph, arch, apart):
     graph = integers_as_signs(signs_as_numbers(graph, arch, apart), arch)
+    graph = integers_as_planes(graph, arch)
     kept = kept_halves(graph, arch, apart)
     return integers_as_halves(_in_wider(graph, arch, kept), arch, kept)
 

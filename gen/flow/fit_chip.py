@@ -179,7 +179,7 @@ def fit(graph: Graph, *, board: str = "none", fixed: dict | None = None, name: s
 
 def _shapes(graph, fixed, board):
     """Formats and shapes of arrays, the best one first."""
-    formats = _formats(graph)
+    formats = _formats(graph, fixed)
     if formats["activation"].binary:
         shapes = [(4, 16, 32)] if board is None else [(4, 16, 32), (4, 8, 16), (2, 4, 8)]
     else:
@@ -190,8 +190,10 @@ def _shapes(graph, fixed, board):
             for shape in shapes]
 
 
-def _formats(graph):
+def _formats(graph, fixed):
     """The chip's formats of activations and weights: the widest of the network."""
+    if any(fixed.get(key) == Bipolar(1) for key in ("activation", "weight")):
+        return {"activation": Bipolar(1), "weight": Bipolar(1)}
     forms = computed_formats(graph)
     weights = list(dict.fromkeys(layer.weights.format for layer in graph.layers))
     if all(item.binary for item in [*forms, *weights]):

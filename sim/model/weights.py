@@ -145,6 +145,11 @@ class Weights:
         wide[:, channels] = self.images
         return replace(self, images=wide)
 
+    def with_zeros(self, outputs: int, inputs: int) -> "Weights":
+        """[outputs, inputs, kh, kw] with 0 for the channels after the last ones."""
+        more = outputs - len(self), inputs - self.shape[1]
+        return replace(self, images=np.pad(self.images, [(0, n) for n in (*more, 0, 0)]))
+
     def as_pixel(self) -> "Weights":
         """[O, I * kh * kw, 1, 1]: those of a dense layer, for its map as one pixel."""
         return replace(self, images=self.images.reshape(len(self), -1, 1, 1))
@@ -178,11 +183,53 @@ class Weights:
 
     def in_planes(self, planes: int, idle: int) -> "Weights":
         """The weights of a layer that reads `planes` bit planes of its input one after the other,
-        with `idle` more channels each, whose weights are -1 and +1 in turns."""
-        tail = np.broadcast_to(2 * (np.arange(idle) % 2)[:, None, None] - 1,
+        with `idle` more channels each, whose weights are 0, or where the format has none the
+        smallest and the largest number in turns."""
+        most = 0 if self.format.has_zero else self.format.image_range[1]
+        tail = np.broadcast_to(most * (2 * (np.arange(idle) % 2)[:, None, None] - 1),
                                (len(self), idle, *self.shape[2:]))
         return replace(self, images=np.tile(np.concatenate([self.images, tail], axis=1),
                                             (1, planes, 1, 1)))
+
+    def times(self, factor: int, format: Format) -> "Weights":
+        """The images times an integer, as images of `format`."""
+        return Weights(self.images * factor, format)
+
+    @cached_property
+    def planes(self) -> list[tuple[int, "Weights"]]:
+        """[(n, signs)], the largest n first: these weights are the sum of 2**n * signs, each +1 or
+        -1.
+
+        Odd numbers (bipolar formats of n bits) have n planes. Even integers 2 * x have one for each
+        bit that all x need as two's complement, and one more of the weight 1: since
+
+            2 * x = -1 + sum of 2**n * b[n], n from 0 up
+
+        with b the bits of x (the first one inverted) as +1 and -1, it is -1 for all, and None in
+        place of the signs. Where no x lies outside of -2**k to 2**k, its planes are k + 2 in any
+        case: then the last one is +1 where x is 2**k. See `systolith.sim.model.bit_planes`.
+        ValueError where integers are odd."""
+        images = self.images
+        if self.format.binary:
+            return self._bits(self.codes, self.format.width)
+        if (images % 2).any():
+            raise ValueError("planes are of even integers: double them, and the bias")
+        half = images // 2
+        low, high = int(half.min(initial=0)), int(half.max(initial=0))
+        bits = max(max(-1 - low, 0).bit_length(), high.bit_length()) + 1
+        top = 1 << bits - 2 if bits > 1 else 0
+        if bits > 1 and high == top and low >= -top:
+            spare = half == top
+            odd = images + np.where(spare, -1, 1)
+            return [*self._bits(odd + (1 << bits - 1) - 1 >> 1, bits - 1),
+                    (0, Weights(np.where(spare, 1, -1), Bipolar(1)))]
+        return [*self._bits(half + (1 << bits - 1), bits), (0, None)]
+
+    @staticmethod
+    def _bits(codes, count):
+        """`planes` from codes, whose bits are +1 and -1."""
+        return [(n, Weights(2 * (codes >> n & 1) - 1, Bipolar(1)))
+                for n in range(count - 1, -1, -1)]
 
     # What follows from them.
 

@@ -25,9 +25,10 @@ MOST_BITS = 9
 
 
 def doubled(conv: Conv) -> Conv:
-    """A layer with twice the weights and biases, which are integers: its sums are twice as large,
-    their signs the same."""
-    bits = max(conv.weights.format.width, 2) + 1
+    """A layer with twice the weights, as integers, and biases: its sums are twice as large, their
+    signs the same."""
+    form = conv.weights.format
+    bits = form.width + 1 + form.binary
     return replace(conv, weights=conv.weights.times(2, Int(bits)), bias=2 * conv.bias)
 
 

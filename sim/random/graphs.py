@@ -4,7 +4,7 @@ import random
 from dataclasses import replace
 
 import numpy as np
-from systolith.hw.formats import Bipolar
+from systolith.hw.formats import Bipolar, Int
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.isa import Opcode
 from systolith.hw.spec.legality import executes
@@ -40,10 +40,10 @@ class _Network:
         self.arch, self.seed, self.format = arch, seed, arch.activation
         self.longest = max(arch.largest_k, arch.vector)         # products that sums hold
         self.draw, self.data = random.Random(f"graph {seed}"), np.random.default_rng([seed, 2])
-        self.other, self.ties, self.signs, self.narrow, self.halves = (
+        self.other, self.ties, self.signs, self.narrow, self.halves, self.planes = (
             random.Random(f"graph's {what} {seed}")
-            for what in ("operands", "ties", "signs", "narrow weights", "halves"))
-        self.blocks = np.random.default_rng([seed, 3])
+            for what in ("operands", "ties", "signs", "narrow weights", "halves", "planes"))
+        self.blocks, self.more = (np.random.default_rng([seed, n]) for n in (3, 4))
         draw = self.draw
         self.tensors = [Tensor(
             "input", (draw.randint(1, min(2 * arch.vector + 2, self.longest)), draw.randint(1, 9),
@@ -56,6 +56,8 @@ class _Network:
         for number in range(count):
             source = self.draw.choice([item for item in self.tensors
                                        if item.format is not None][-2:])
+            if self.tensors[0].format != self.format and source is self.tensors[0]:
+                source = self.tensors[1]        # planes of an input are for one layer
             if self._apart(self.tensors[-1].format):
                 source = self.tensors[-1]
             if source.shape[0] <= self.longest:
@@ -75,7 +77,8 @@ class _Network:
         graph = Graph(f"random-{self.seed}", self.tensors[:1],
                       {item.name: item for item in self.tensors}, self.layers,
                       [item.name for item in self.tensors[1:] if item.name not in read])
-        codes = self.data.choice(self.format.finite_codes(), (1, *self.tensors[0].shape))
+        codes = self.data.choice(self.tensors[0].format.finite_codes(),
+                                 (1, *self.tensors[0].shape))
         return graph, {"input": codes}
 
     def _layer(self, number, source):
@@ -125,7 +128,44 @@ class _Network:
             None if raw else Requantization(multiplier, shift, addend, tie, below, offset,
                                             zero_point=zero_point, low=low, high=top),
             input_shape=source.shape)
-        return self._least(self._table(self._operand(self._pool(layer))))
+        return self._in_planes(number, self._least(self._table(self._operand(self._pool(layer)))))
+
+    def _in_planes(self, number, layer):
+        """The layer with weights of several bits, or as the first one with an input of several
+        bits, on binary chips that compute them bit plane by bit plane; or as it is."""
+        arch, draw = self.arch, self.planes
+        if not arch.bit_planes:
+            return layer
+        first = number == 0 and not layer.raw and layer.geometry.groups == 1
+        terms = 2 * int(np.prod(layer.weights.shape[2:])) * layer.pool.summed * (
+            layer.inputs + 1 + arch.plane_rows)
+        reach = {"signs": 1, "odd": 3, 1: 2, 2: 4, 3: 8, 8: 256}
+        fitting = [(kind, bits) for kind in reach for bits in ((1, 2, 3, 8) if first else (1,))
+                   if (terms * ((1 << bits) - 1) * reach[kind]).bit_length() < arch.accumulator_bits]
+        kind, bits = draw.choice(fitting or [("signs", 1)])
+        if (kind, bits) == ("signs", 1):
+            return layer
+        if bits > 1:
+            form = Int(bits)
+            self.tensors[0] = replace(self.tensors[0], format=form)
+            code = draw.choice((None, *(int(n) for n in form.finite_codes()[:9])))
+            layer = replace(layer, geometry=replace(
+                layer.geometry, pad_code=None if layer.geometry.replicate else code))
+        return replace(layer, weights=self._planes_of_weights(layer, kind), bias=layer.bias >> 3)
+
+    def _planes_of_weights(self, layer, kind):
+        """Weights as a binary chip has them: signs, odd numbers, or even ones of so many bits and
+        one more, of 1 bit from -2 to 2."""
+        shape, geometry = layer.weights.shape, layer.geometry
+        if kind == "odd" and (-layer.inputs % self.arch.vector % 2 and any(geometry.pads)):
+            kind = 3                            # lanes that need a weight of 0
+        if kind == "signs":
+            return layer.weights
+        if kind == "odd":
+            return Weights(2 * self.more.integers(0, 4, shape) - 3, Bipolar(2))
+        low = -1 if kind == 1 else -1 << kind - 1
+        return Weights(2 * self.more.integers(low, 2 if kind == 1 else -low, shape),
+                       Int(kind + 2 if kind == 1 else kind + 1))
 
     def _weights(self, codes, groups):
         """Weights of the chip's format; on chips with weights in blocks a scale for each pass where

@@ -5,6 +5,8 @@ residual network of ResNet-20's shapes with ReActNet's blocks (sign with an offs
 binary convolution, shortcut of 8 bits); BoolNet's blocks, whose maps are k slices of one bit and
 whose shortcuts are XNOR; LAB's comparisons of two maps; MoBiNet's groups; a 1-D network of 9, 17
 and 33 channels for activity recognition. All on 16 x 16 int8 elements with a 64-bit bus.
+With `--planes 1` networks whose first and last layers have weights of 8 bits and all others 1, on
+these and on binary arrays, which compute integer layers bit plane by bit plane.
 """
 
 import numpy as np
@@ -13,7 +15,8 @@ from common import arguments, built, report, reported
 from onnx import TensorProto, helper, numpy_helper
 from systolith.hw.spec.arch import Arch
 
-__all__ = ["NETWORKS", "Net", "boolnet", "chip", "cnv", "har", "lab", "mobinet", "residual"]
+__all__ = ["NETWORKS", "Net", "binary_chip", "boolnet", "chip", "cnv", "ends_of_8_bits", "har", "lab",
+           "mobinet", "residual", "with_planes"]
 
 
 class Net:
@@ -79,15 +82,16 @@ class Net:
         return onnx.shape_inference.infer_shapes(model)
 
 
-def cnv(bits=1, width=64, size=32):
-    """FINN's CNV: activations of `bits` bits between layers with weights of +1 and -1."""
+def cnv(bits=1, width=64, size=32, ends=False):
+    """FINN's CNV: activations of `bits` bits between layers with weights of +1 and -1; of 8 bits in
+    the first and the last layer where `ends` is set."""
     net = Net((3, size, size))
     x, inputs = net.quant("x", 1 / 128), 3
 
     def activation(x):
         return net.signs(x) if bits == 1 else net.quant(x, 0.5, bits)
     for number, outputs in enumerate((width, width, 2 * width, 2 * width, 4 * width, 4 * width)):
-        x, inputs = net.conv(x, outputs, inputs), outputs
+        x, inputs = net.conv(x, outputs, inputs, binary=number > 0 or not ends), outputs
         x = activation(x)
         if number in (1, 3):
             x = net.node("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2])
@@ -97,10 +101,22 @@ def cnv(bits=1, width=64, size=32):
     x = net.node("Flatten", x)
     inputs *= size * size
     for outputs in (8 * width, 8 * width, 10):
-        x = net.node("MatMul", x, net.weights(inputs, outputs))
+        x = net.node("MatMul", x, net.weights(inputs, outputs, binary=outputs > 10 or not ends))
         if outputs > 10:
             x = activation(net.normalized(x, outputs, np.sqrt(inputs)))
         inputs = outputs
+    return net.model(x)
+
+
+def ends_of_8_bits(width=16, size=8):
+    """A convolution of 8-bit weights, a binary one and a dense layer of 8-bit weights, of the
+    shapes of `first8_binary_last8`."""
+    net = Net((3, size, size))
+    x = net.quant("x", 1 / 32)
+    for inputs in (3, width):
+        x = net.signs(net.conv(x, width, inputs, binary=inputs > 3, pads=[1] * 4))
+    x = net.node("MatMul", net.node("Flatten", x), net.weights(width * size * size, 10,
+                                                               binary=False))
     return net.model(x)
 
 
@@ -190,8 +206,33 @@ def chip(packed):
                 largest_k=4608)
 
 
+def binary_chip(lanes):
+    """16 x 16 binary elements of so many lanes, with as many words as the int8 chip."""
+    return Arch(rows=16, columns=16, lanes=lanes, activation="bipolar1", weight="bipolar1",
+                bit_planes=True, plane_rows=True, tap_rows=lanes % 16 == 0, activation_depth=16384,
+                weight_depth=8192, accumulator_depth=2048, post_lanes=16, largest_k=1 << 20)
+
+
+def with_planes(json):
+    """Print cycles of networks with 8-bit ends."""
+    rows = []
+    for name, model in (("8 bits, 1 bit, 8 bits", ends_of_8_bits()),
+                        ("CNV, W1A1, ends of 8 bits", cnv(ends=True))):
+        row = {"network": name}
+        for what, arch in (("int8, numbers", chip(False)), ("int8, packed", chip(True)),
+                           ("XNOR, 8 lanes", binary_chip(8)),
+                           ("XNOR, 64 lanes", binary_chip(64))):
+            row[what] = reported(built(model, arch)).cycles.total
+        rows.append(row)
+    report("Cycles of binary networks with first and last layers of 8 bits, 16 x 16 elements", rows,
+           json)
+
+
 def main():
-    options = arguments(__doc__)
+    options = arguments(__doc__, planes=(0, "1: networks with first and last layers of 8 bits"))
+    if options.planes:
+        with_planes(options.json)
+        return
     rows = []
     for name, network in NETWORKS.items():
         model = network()

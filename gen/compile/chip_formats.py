@@ -63,8 +63,9 @@ def formats_needed(graph: Graph, arch: Arch) -> FormatsNeeded:
         found.problems.append(f"the network's activations are in {' and '.join(activations)}, and "
                               f"the chip computes in {arch.activation}")
         fields["activation"] = max(forms, key=lambda item: item.width)
+    signs = arch.weight.binary and "activation" in fields   # of a chip that is binary no more
     others = [item for name, item in formats.items()
-              if not (arch.weight.holds(item) or _has_all(graph, arch, name))]
+              if signs or not (arch.weight.holds(item) or _has_all(graph, arch, name))]
     if others:
         if not all(layer.weights.format.binary for layer in graph.layers):
             found.problems.append(f"the network's weights are in {' and '.join(sorted(formats))}, "

@@ -13,7 +13,7 @@ from systolith.sim.model.graph import Tensor
 from .bias import chip_bias, odd_tail
 from .blocks import scaled_words
 from .layer import MOST_ADDENDS, Layer
-from .needs import check_needs, largest_k
+from .needs import check_needs, wide_enough
 
 __all__ = ["accumulator_need", "check_channels", "check_layer", "check_outside", "has_weights"]
 
@@ -228,10 +228,12 @@ def _refuse_accumulators(layer, bits, moved):
             f"{arch.weight}, whose passes could saturate accumulators of {arch.accumulator_bits} "
             f"bits; set array.accumulator to {bits} or to \"exact\"")
     if arch.accumulator is None:
+        key, _, value = wide_enough(arch, bits)
+        mend = (f"raise {key} to {value}, or choose saturating ones by array.accumulator"
+                if key == "array.largest_k" else f"set {key} to {value}")
         raise UserError(
             f"{layer.title}: its sums need accumulators of {bits} bits, the chip's exact ones have "
-            f"{arch.accumulator_bits} (array.largest_k = {arch.largest_k}); raise array.largest_k "
-            f"to {largest_k(arch, bits)}, or choose saturating ones by array.accumulator")
+            f"{arch.accumulator_bits} (array.largest_k = {arch.largest_k}); {mend}")
     top = 1 << arch.accumulator_bits - 1
     bias = chip_bias(layer)
     if not -top <= int(bias.min()) <= int(bias.max()) < top:

@@ -288,9 +288,8 @@ def largest_k(arch: Arch, bits: int) -> int:
 
 
 def wide_enough(arch: Arch, bits: int) -> tuple[str, str, int]:
-    """(key of the chip file, field of `Arch`, value) that gives accumulators so many bits, as far
-    as the field goes."""
-    if arch.accumulator is None:
-        key = KEYS["largest_k"]
-        return key.path, key.field, min(largest_k(arch, bits), key.high)
+    """(key of the chip file, field of `Arch`, value) that gives accumulators so many bits."""
+    key = KEYS["largest_k"]
+    if arch.accumulator is None and largest_k(arch, bits) <= key.high:
+        return key.path, key.field, largest_k(arch, bits)
     return KEYS["accumulator"].path, "accumulator", bits

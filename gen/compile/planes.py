@@ -19,7 +19,7 @@ from systolith.sim.model.graph import Graph, Tensor
 
 from .layer import Layer
 from .legal import accumulator_need, check_outside
-from .needs import check_needs, largest_k
+from .needs import check_needs, wide_enough
 from .taps import lay_out_taps
 from .weight_planes import doubled
 
@@ -121,8 +121,8 @@ def lay_out_planes(layer: Layer, tensors: Mapping[str, Tensor], alone: bool) -> 
                   idle=lanes - channels, weighed=weighed)
     need, there = accumulator_need(layer, form), layer.arch.accumulator_bits
     if need > there:
+        key, _, value = wide_enough(layer.arch, need)
         raise UserError(
             f"{layer.title}: its sums over {count} planes need accumulators of {need} bits, the "
-            f"chip has {there}; set array.accumulator to \"exact\" and array.largest_k to at least "
-            f"{largest_k(layer.arch, need)}")
+            f"chip has {there}; set {key} to {value}" + " or more" * (key == "array.largest_k"))
     return layer, recipe

@@ -105,7 +105,7 @@ def _choices(layer, planes, minus):
         again = y.kernel > 1 or x.kernel > 1
         if again and words > max(2 * planes * layer.input_words, arch.activation_depth // 2):
             continue                            # reading it again in tiles would cost more
-        passes = layer.column_blocks * y.kernel * x.kernel * blocks
+        passes = len(layer.weight_shifts) * layer.column_blocks * y.kernel * x.kernel * blocks
         array = planes * (layer.passes if taps == (1, 1) else passes) * layer.pass_cycles(pixels)
         load = words * input_word_bytes(count, arch) // arch.beat_bytes
         yield (max(array, load) + load // 2, array, y.taps * x.taps), y, x

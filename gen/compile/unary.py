@@ -38,10 +38,15 @@ def integers_as_signs(graph: Graph, arch: Arch) -> Graph:
     inputs = {item.name for item in graph.inputs}
     inner = [item for item in graph.tensors.values()
              if item.format and item.format.uniform and item.name not in inputs]
-    if not inner or not all(layer.weights.format.binary or layer.weights.format.uniform
-                            for layer in graph.layers):
+    weights = [layer.weights.format for layer in graph.layers]
+    if not inner or not all(form.binary or form.uniform for form in weights):
         return graph
-    steps = {item.name: _steps(graph, item) for item in inner}
+    try:
+        steps = {item.name: _steps(graph, item) for item in inner}
+    except UserError:
+        if all(form.binary for form in weights):
+            raise
+        return graph                            # the compiler says which chip would do
     tensors = dict(graph.tensors)
     for item in inner:
         low, high = steps[item.name]

@@ -275,8 +275,11 @@ class _Search:
         longest = max(prod(layer.weights.shape[1:]) * layer.pool.summed for layer in graph.layers)
         reason = "the longest dot product of the network"
         if arch.sum_bits(max(longest, arch.vector)) < max(needs):
-            longest = wide_enough(arch, max(needs))[2]
             reason = f"sums and biases need {max(needs)} bits"
+            _, field, longest = wide_enough(arch, max(needs))
+            if field == "accumulator":          # more than exact ones can have
+                self._set(field, longest, reason)
+                return
         self._set("largest_k", min(longest, KEYS["largest_k"].high), reason)
 
     def _generous(self):

@@ -126,8 +126,8 @@ def test_wide_enough_accumulators_hold_the_bits_and_smaller_ones_do_not():
     assert replace(arch, **{field: value}).accumulator_bits == 30
     assert replace(arch, **{field: value - 1}).accumulator_bits < 30
     assert wide_enough(replace(arch, accumulator=20), 30)[1:] == ("accumulator", 30)
-    # As far as the field goes.
-    replace(arch, largest_k=wide_enough(arch, 60)[2])
+    # More than the largest largest_k gives.
+    assert wide_enough(arch, 60)[1:] == ("accumulator", 60)
 
 
 def test_units_that_new_formats_rule_out_are_left_out():

@@ -15,8 +15,8 @@ from common import arguments, built, report, reported
 from onnx import TensorProto, helper, numpy_helper
 from systolith.hw.spec.arch import Arch
 
-__all__ = ["NETWORKS", "Net", "binary_chip", "boolnet", "chip", "cnv", "ends_of_8_bits", "har", "lab",
-           "mobinet", "residual", "with_planes"]
+__all__ = ["NETWORKS", "Net", "binary_chip", "boolnet", "chip", "cnv", "ends_of_8_bits", "har",
+           "lab", "mobinet", "residual", "with_planes"]
 
 
 class Net:
@@ -221,6 +221,7 @@ def with_planes(json):
         row = {"network": name}
         for what, arch in (("int8, numbers", chip(False)), ("int8, packed", chip(True)),
                            ("XNOR, 8 lanes", binary_chip(8)),
+                           ("XNOR, 32 lanes", binary_chip(32)),
                            ("XNOR, 64 lanes", binary_chip(64))):
             row[what] = reported(built(model, arch)).cycles.total
         rows.append(row)

@@ -23,8 +23,8 @@ def odd_tail(layer: Layer) -> bool:
 
 def chip_bias(layer: Layer) -> np.ndarray:
     """int64 array [O]: the biases of a layer in the chip's accumulators. Less 1, or 1 in each plane
-    of weights, for each tap where there is an odd tail, whose product is (-1) * (-1); twice the layer's where each pass is made
-    twice (`Layer.pairs`)."""
+    of weights, for each tap where there is an odd tail, whose product is (-1) * (-1); twice the
+    layer's where each pass is made twice (`Layer.pairs`)."""
     bias = layer.conv.on_chip(layer.arch).bias
     if layer.pairs:
         return 2 * bias

@@ -15,7 +15,7 @@ low and high are moved apart, with signs that never change, until it is half-way
 from dataclasses import replace
 
 import numpy as np
-from systolith.gen.kit.errors import UserError
+from systolith.gen.kit.errors import UserError, WrongFormat
 from systolith.hw.formats import Bipolar
 from systolith.hw.spec.arch import Arch
 from systolith.sim.model import numerics
@@ -30,9 +30,9 @@ _MOST = 15
 
 def integers_as_signs(graph: Graph, arch: Arch) -> Graph:
     """The network with the integers between its layers as signs, for a binary chip. Unchanged for
-    other chips, where there are none, and where not all weights are binary or integers. Inputs of the network
-    stay integers (see `planes.py`). Raises UserError where a layer needs its results as
-    integers."""
+    other chips, where there are none, and where not all weights are binary or integers. Inputs of
+    the network stay integers (see `planes.py`). Raises UserError where a layer needs its results as
+    integers, WrongFormat where the chip's weights are others, too."""
     if not arch.activation.binary:
         return graph
     inputs = {item.name for item in graph.inputs}
@@ -43,10 +43,10 @@ def integers_as_signs(graph: Graph, arch: Arch) -> Graph:
         return graph
     try:
         steps = {item.name: _steps(graph, item) for item in inner}
-    except UserError:
+    except UserError as error:
         if all(form.binary for form in weights):
             raise
-        return graph                            # the compiler says which chip would do
+        raise WrongFormat(str(error)) from None
     tensors = dict(graph.tensors)
     for item in inner:
         low, high = steps[item.name]

@@ -1,8 +1,8 @@
 """Weights of several bits on a binary chip: the sum of planes of signs.
 
-The array makes its passes once for each plane of the weights, and where the input is bit planes once
-for each pair of planes. Pairs of equal weight follow each other, most significant first, and the
-accumulators double between them, as for planes of inputs (`planes.py`). What this module does:
+The array makes its passes once for each plane of the weights, and where the input is bit planes
+once for each pair of planes. Pairs of equal weight follow each other, most significant first, and
+the accumulators double between them, as for planes of inputs (`planes.py`). What this module does:
 integers w become 2 * w, with twice the bias, which planes of signs make exactly
 (`Weights.planes`); signs of sums are the same, and the host divides raw sums by two. Odd integers
 (half-step codes such as bipolar2) are planes as they are.

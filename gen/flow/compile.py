@@ -4,13 +4,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import onnx
+from systolith.gen.compile.chip_formats import format_advice
 from systolith.gen.compile.compile import compile_graph
 from systolith.gen.compile.emit import finish
 from systolith.gen.compile.kin import Kin
 from systolith.gen.compile.notes import bias_notes
 from systolith.gen.compile.widen import widened
 from systolith.gen.importer.reader import load
-from systolith.gen.kit.errors import ChipError, SignsOutside, UserError
+from systolith.gen.kit.errors import ChipError, SignsOutside, UserError, WrongFormat
 from systolith.gen.kit.progress import SILENT, Reporter
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.program import Program
@@ -53,7 +54,10 @@ def _compiled(network, arch, batch, finish):
     """(Graph, Program); signs that do not fit the chip become numbers."""
     apart: set[str] = set()
     while True:
-        graph = widened(network, arch, apart)
+        try:
+            graph = widened(network, arch, apart)
+        except WrongFormat as error:
+            raise ChipError(f"{error}; {format_advice(network, arch)}") from None
         try:
             return graph, compile_graph(graph, arch, batch, finish=finish)
         except SignsOutside as error:

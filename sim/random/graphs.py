@@ -140,8 +140,9 @@ class _Network:
         terms = 2 * int(np.prod(layer.weights.shape[2:])) * layer.pool.summed * (
             layer.inputs + 1 + arch.plane_rows)
         reach = {"signs": 1, "odd": 3, 1: 2, 2: 4, 3: 8, 8: 256}
-        fitting = [(kind, bits) for kind in reach for bits in ((1, 2, 3, 8) if first else (1,))
-                   if (terms * ((1 << bits) - 1) * reach[kind]).bit_length() < arch.accumulator_bits]
+        fitting = [(kind, bits) for kind, most in reach.items()
+                   for bits in ((1, 2, 3, 8) if first else (1,))
+                   if (terms * ((1 << bits) - 1) * most).bit_length() < arch.accumulator_bits]
         kind, bits = draw.choice(fitting or [("signs", 1)])
         if (kind, bits) == ("signs", 1):
             return layer

@@ -77,8 +77,9 @@ class _Network:
         graph = Graph(f"random-{self.seed}", self.tensors[:1],
                       {item.name: item for item in self.tensors}, self.layers,
                       [item.name for item in self.tensors[1:] if item.name not in read])
-        codes = self.data.choice(self.tensors[0].format.finite_codes(),
-                                 (1, *self.tensors[0].shape))
+        form = self.tensors[0].format
+        assert form is not None
+        codes = self.data.choice(form.finite_codes(), (1, *self.tensors[0].shape))
         return graph, {"input": codes}
 
     def _layer(self, number, source):

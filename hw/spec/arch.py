@@ -87,8 +87,8 @@ class Arch:
         "Whether columns can take activations from the top, which makes depthwise layers several "
         "times as fast; for one lane and as many rows as columns."))
     bit_planes: bool = field(default=False, metadata=key("array.bit_planes", Switch(),
-        "Whether accumulators can double, so that a binary chip (bipolar1) computes a first layer of "
-        "integers, and layers with weights of 2 to 8 bits, bit plane by bit plane."))
+        "Whether accumulators can double, so that a binary chip (bipolar1) reads a first layer of "
+        "integers, and computes weights of 2 to 8 bits, bit plane by bit plane."))
     plane_rows: bool = field(default=False, metadata=key("array.plane_rows", Switch(),
         "Whether partial sums can double on their way down the first eight rows, so that each of "
         "these holds a bit plane of an 8-bit input, and a first layer of up to array.lanes taps "

@@ -135,11 +135,11 @@ class _Network:
         """The layer with weights of several bits, or as the first one with an input of several
         bits, on binary chips that compute them bit plane by bit plane; or as it is."""
         arch, draw = self.arch, self.planes
-        if not arch.bit_planes:
+        if not executes(arch, Opcode.ARRAY, "double"):
             return layer
         first = number == 0 and not layer.raw and layer.geometry.groups == 1
         terms = 2 * int(np.prod(layer.weights.shape[2:])) * layer.pool.summed * (
-            layer.inputs + 1 + arch.plane_rows)
+            layer.inputs + 1 + (arch.plane_excess > 0))
         reach = {"signs": 1, "odd": 3, 1: 2, 2: 4, 3: 8, 8: 256}
         fitting = [(kind, bits) for kind, most in reach.items()
                    for bits in ((1, 2, 3, 8) if first else (1,))

@@ -4,9 +4,9 @@ Only there does the chip treat a result next to a tie, off because its multiplie
 tie; everywhere else it rounds to nearest as computed.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
-from math import lcm
+from math import lcm, prod
 
 import numpy as np
 from systolith.hw.spec.numbers import TIE_BITS
@@ -20,6 +20,8 @@ NONE, EVEN, ODD = 0, 1, 2
 #: The largest denominator of results for which only ties are treated as ties: all other results are
 #: more than 2**-TIE_BITS away from one.
 _MOST = 1 << TIE_BITS - 1
+#: Of two maps of 8 bits, some more.
+_PAIRS = 1 << 18
 
 
 def has_ties(step: Fraction, offset: Fraction, low: int, high: int) -> bool:
@@ -52,9 +54,28 @@ def ties_of(channels: Iterable[tuple], slope: np.ndarray | None, target: Target,
     return found
 
 
-def ties_of_sum(factors: Iterable[Fraction | int], target: Target) -> int:
+def ties_of_sum(factors: Sequence[Fraction | int], target: Target,
+                ranges: Sequence[tuple[int, int]] | None = None) -> int:
     """The `ties` of an operand; `factors` are those of the two integers that are added, or of their
-    product, in steps of the target."""
-    if lcm(*(Fraction(item).denominator for item in factors)) > _MOST:
+    product, in steps of the target. `ranges`: (smallest, largest) of both, where they are added and
+    neither has been rounded; then also where the factors have no small common denominator, but more
+    pairs of integers make ties than come next to one."""
+    parts = [Fraction(item) for item in factors]
+    simple = lcm(*(item.denominator for item in parts)) <= _MOST
+    if not simple and not (ranges and _mostly_ties(parts, ranges)):
         return NONE
     return ODD if target.odd else EVEN
+
+
+def _mostly_ties(factors, ranges):
+    """Whether more sums of two integers times their factors are ties than are next to one, as the
+    chip tells ties; False for more than `_PAIRS` pairs."""
+    unit = lcm(*(item.denominator for item in factors))
+    if unit % 2 or prod(high - low + 1 for low, high in ranges) > _PAIRS:
+        return False
+    one, other = (np.array([int(factor * unit) * n % unit for n in range(low, high + 1)],
+                           np.int64 if unit >> 61 == 0 else object)
+                  for factor, (low, high) in zip(factors, ranges, strict=True))
+    away = abs(np.add.outer(one, other) % unit - unit // 2)
+    ties = np.count_nonzero(away == 0)
+    return ties > np.count_nonzero(away <= unit >> TIE_BITS + 1) - ties

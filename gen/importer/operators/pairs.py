@@ -166,13 +166,21 @@ def _combined_layer(builder, value, target, output, node):
     else:
         factors = [item / target.unit for item in factors]
         integers, shift = gains(factors, node)
-        ties = ties_of_sum(factors, target)
+        codes = first.linear is None and not both.product and all(
+            builder.tensors[name].format.uniform for name in (conv.input, source))
+        ties = ties_of_sum(factors, target, (
+            _range(conv.requantization), [item - zero for item in image_limits(builder, source)],
+        ) if codes else None)
         builder.notes.add("combined", both.name, _off(
             conv, factors, integers, shift, reach, both.product, first.linear is not None))
     operand = Operand(source, both.product, integers[0], integers[1], int(zero), shift, ties,
                       zero_point=target.zero_point, low=target.low, high=target.high)
     return replace(conv, name=builder.unique(both.name), output=output, operand=operand,
                    nodes=(*first.nodes, *value.nodes))
+
+
+def _range(requantization):
+    return requantization.low, requantization.high
 
 
 def late_sum(builder: Builder, value: Value, slope: np.ndarray, after: np.ndarray, target: Target,

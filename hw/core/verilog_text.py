@@ -2,7 +2,8 @@
 
 Yosys (the package `pyosys`) writes each register twice: a process for what it takes next, and one
 that takes it at the clock. `concise` makes one of them, as a person writes it, from which tools see
-at once when a register keeps its value; and it writes bits that are repeated as a repetition.
+at once when a register keeps its value; it writes bits that are repeated as a repetition, and gives
+an expression no bits that nothing reads.
 """
 
 import re
@@ -44,6 +45,10 @@ _PROCESS = re.compile(r"^  always @\* begin\n    if \(at_start \) begin end\n"
                       r"((?:    .*\n)*?)  end\n", re.MULTILINE)
 _ASSIGNED = re.compile(rf"^ +({_NAME})(?:\[.*?\])? = ", re.MULTILINE)
 _DECLARATION = re.compile(rf"^(?:  \(\*.*\*\)\n)*  reg (?:\[\d+:\d+\] )?({_NAME});\n", re.MULTILINE)
+#: A wire without a name; an expression of which no bit depends on a higher one; a use of the wire.
+_WIRE = re.compile(r"^  wire \[(\d+):0\] (\\\$\d+ );\n", re.MULTILINE)
+_ALIKE = re.compile(r"^  assign (\\\$\d+ ) = [^=<>]*? (?:[-+*&|^]|\?) [^=<>]*;\n", re.MULTILINE)
+_USE = re.compile(r"(\\\$\d+ )(?:\[(\d+)(:\d+)?\])?")
 _TOGETHER = re.compile(r"\{ ([^{}\n]*) \}")
 
 
@@ -65,8 +70,10 @@ def from_rtlil(texts: Sequence[str]) -> list[str]:
 
 
 def concise(text: str) -> str:
-    """Verilog of Yosys with one process a register, and repeated bits as repetitions."""
-    text = "".join(map(_with_registers, re.split(r"(?<=^endmodule\n)", text, flags=re.MULTILINE)))
+    """Verilog of Yosys with one process a register, repeated bits as repetitions, and expressions
+    as wide as they are read."""
+    text = "".join(_narrowed(_with_registers(module)) for module in re.split(
+        r"(?<=^endmodule\n)", text, flags=re.MULTILINE))
     return _TOGETHER.sub(lambda found: _repeated(found[1].split(", ")), text)
 
 
@@ -94,6 +101,31 @@ def _with_registers(module):
         if following in declared and mentioned[following] == count:
             edits += [(declared[following].span(), ""), (processes[following].span(), ""),
                       (found.span(), f"  always @(posedge {clock}) begin\n{''.join(lines)}  end\n")]
+    for (start, end), instead in sorted(edits, reverse=True):
+        module = module[:start] + instead + module[end:]
+    return module
+
+
+def _narrowed(module):
+    """A module whose sums, products and choices lack the upper bits that nothing reads."""
+    widths = {found[2]: found for found in _WIRE.finditer(module)}
+    alike = {found[1]: found.start(1) for found in _ALIKE.finditer(module)}
+    uses: dict[str, list[re.Match]] = {}
+    for found in _USE.finditer(module):
+        if found.start() != alike.get(found[1]):
+            uses.setdefault(found[1], []).append(found)
+    edits = []
+    for wire in widths.keys() & alike.keys():
+        reads = [found for found in uses[wire]
+                 if not widths[wire].start() <= found.start() < widths[wire].end()]
+        if not reads or any(found[2] is None for found in reads):
+            continue
+        top = max(int(found[2]) for found in reads)
+        if top < int(widths[wire][1]):
+            bits = f"[{top}:0] " if top else ""
+            edits.append((widths[wire].span(), f"  wire {bits}{wire};\n"))
+            edits += [(found.span(), wire) for found in reads
+                      if found[0] == f"{wire}[{top}:0]" or not top]
     for (start, end), instead in sorted(edits, reverse=True):
         module = module[:start] + instead + module[end:]
     return module

@@ -15,8 +15,10 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-__all__ = ["Compiler", "new_in", "processors"]
+__all__ = ["ARITHMETIC", "Compiler", "new_in", "processors"]
 
+#: A header that each file of a model includes.
+ARITHMETIC = (Path(__file__).parent / "arithmetic.h").read_text()
 _DEFINED = "COVERAGE", "SC", "TIMING", "TRACE", "TRACE_FST", "TRACE_VCD", "TRACE_SAIF"
 
 
@@ -87,6 +89,7 @@ class Compiler:
         more = [self._root / "include" / f"{name}.cpp"
                 for name in files["GLOBAL_FAST"] + files["GLOBAL_SLOW"] if name not in known]
         mine = [f"../{name}" for name in own]
+        (self._folder / "obj" / "arithmetic.h").write_text(ARITHMETIC)
         # what runs once is compiled without optimization
         kinds = [(fast, optimize), (slow, "-O0")]
         if optimize == "-O0":
@@ -94,7 +97,7 @@ class Compiler:
         tasks: list[tuple[str, list, str]] = []
         for number, (names, how) in enumerate(kinds):
             for part, group in enumerate(self._shares(names)):
-                tasks.append((f"part_{number}_{part}", group, how))
+                tasks.append((f"part_{number}_{part}", ["arithmetic.h", *group], how))
         tasks[-1][1].extend(mine)
         if more:
             tasks.append(("more", more, "-O0"))

@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 
-from .cplusplus import Compiler, new_in
+from .cplusplus import ARITHMETIC, Compiler, new_in
 
 __all__ = ["SimulationError", "build", "cache_folder", "environment", "run"]
 
@@ -129,7 +129,7 @@ def build(sources: Mapping[str, str], top: str, *, flags: Sequence[str] = (),
     timing = standalone or "--timing" in flags
     standard = "-std=gnu++20" if timing else "-std=gnu++17"
     made_from = [identity, compiler_version, options, list(link), optimize, standard,
-                 sorted(sources.items()), sorted((parameters or {}).items())]
+                 ARITHMETIC, sorted(sources.items()), sorted((parameters or {}).items())]
     if waves:
         made_from.append(_fst_headers())
     on = [*(["TIMING"] if timing else []), *(["COVERAGE"] if coverage else []),
@@ -140,7 +140,9 @@ def build(sources: Mapping[str, str], top: str, *, flags: Sequence[str] = (),
                *(["verilated_cov"] if coverage else []), *(["verilated_fst_c"] if waves else [])]
     cache = cache_folder() if cache is None else Path(cache)
     executable = cache / f"{top}-{_hash(made_from)}"
-    runtime = cache / f"runtime-{_hash([*made_from[:2], library, on, optimize, standard])}.o"
+    # of the library only what writes waveforms works in every clock
+    calm = optimize if waves else "-O0"
+    runtime = cache / f"runtime-{_hash([*made_from[:2], library, on, calm, standard])}.o"
     if executable.exists():
         os.utime(executable)
         return executable
@@ -169,7 +171,7 @@ def build(sources: Mapping[str, str], top: str, *, flags: Sequence[str] = (),
             on, lambda command, inside: _execute(command, inside, environ, what))
         # The library needs nothing of the design: it is compiled while Verilator works.
         with ThreadPoolExecutor(1) as pool:
-            compiled = pool.submit(cplusplus.library, library, optimize, runtime)
+            compiled = pool.submit(cplusplus.library, library, calm, runtime)
             _execute([command, *options, *values, *names], folder, environ, f"Verilator on {top}")
             objects = cplusplus.model([name for name in sources if name.endswith(".cpp")],
                                       library, optimize)

@@ -105,6 +105,32 @@ def test_repeated_bits():
     assert line("{ b, a, a, a, a } + { c, c, c }") == "{ b, {4{a}} } + {3{c}};"
 
 
+WIDE = """module sums(a, b, x, y, z);
+  wire [8:0] \\$1 ;
+  wire [8:0] \\$2 ;
+  wire [8:0] \\$3 ;
+  wire [8:0] \\$4 ;
+  assign \\$1  = $signed(a) + $signed(b);
+  assign \\$2  = a >> b;
+  assign \\$3  = a ? a : b;
+  assign \\$4  = a - b;
+  assign x = { \\$1 [7:0], \\$1 [2:1], \\$3 [0] };
+  assign y = \\$2 [3:0];
+  assign z = \\$4 ;
+  assign u = \\$4 [3:0];
+endmodule
+"""
+
+
+def test_expressions_are_as_wide_as_they_are_read():
+    """A sum and a choice; a shift to the right needs its upper bits, and the difference is read as
+    a whole."""
+    text = concise(WIDE)
+    assert text == WIDE.replace("wire [8:0] \\$1", "wire [7:0] \\$1").replace(
+        "wire [8:0] \\$3", "wire \\$3").replace("\\$1 [7:0]", "\\$1 ").replace(
+        "\\$3 [0]", "\\$3 ")
+
+
 def test_what_yosys_refuses_is_said():
     with pytest.raises(RuntimeError, match="not written the Verilog"):
         from_rtlil(["nonsense\n"])

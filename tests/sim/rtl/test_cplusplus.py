@@ -1,11 +1,12 @@
 """What is compiled together, how, and that the library is compiled once; with a compiler that only
 notes what it is asked for."""
 
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from systolith.sim.rtl import cplusplus
-from systolith.sim.rtl.cplusplus import Compiler
+from systolith.sim.rtl import cplusplus, verilate
+from systolith.sim.rtl.cplusplus import ARITHMETIC, Compiler
 
 CLASSES = """
 VM_CLASSES_FAST += \\
@@ -74,8 +75,8 @@ def test_parts_are_of_about_the_same_size(made):
     objects = compiler.model(["main.cpp"], ["verilated", "verilated_threads"], "-O0")
     assert len(objects) == len(commands) == 3
     assert [included(place, name) for name in objects[:2]] == [
-        ["Vtop_a__0.cpp"],
-        ["Vtop_a__0__Slow.cpp", "Vtop.cpp", "Vtop__Syms__Slow.cpp", "../main.cpp"]]
+        ["arithmetic.h", "Vtop_a__0.cpp"],
+        ["arithmetic.h", "Vtop_a__0__Slow.cpp", "Vtop.cpp", "Vtop__Syms__Slow.cpp", "../main.cpp"]]
     assert included(place, objects[2])[0].endswith("include/verilated_random.cpp")
 
 
@@ -84,9 +85,47 @@ def test_what_runs_once_is_not_optimized(made):
     objects = compiler.model(
         ["main.cpp"], ["verilated", "verilated_threads", "verilated_random"], "-O1")
     how = {command[-1]: "-O1" in command for command in commands}
-    files = {name: how[one] for one in objects for name in included(place, one)}
+    files = {name: how[one] for one in objects for name in included(place, one)
+             if name != "arithmetic.h"}
     assert files == {"Vtop.cpp": True, "Vtop_a__0.cpp": True, "Vtop_a__0__Slow.cpp": False,
                      "Vtop__Syms__Slow.cpp": False, "../main.cpp": False}
+
+
+ARITHMETIC_MAIN = """
+#include "arithmetic.h"
+int main() {
+    uint64_t state = 1;
+    for (int n = 0; n < 20000; ++n) {
+        state = state * 6364136223846793005ULL + 1442695040888963407ULL;
+        const int narrow = 1 + n % 32, wide = 1 + n % 64;
+        const IData a = (state >> 32) & VL_MASK_I(narrow), b = (state >> 16) & VL_MASK_I(narrow);
+        const QData c = state & VL_MASK_Q(wide);
+        if (VL_EXTENDS_II(32, narrow, a) != (VL_EXTENDS_II)(32, narrow, a)) return 1;
+        if (VL_EXTENDS_QI(64, narrow, a) != (VL_EXTENDS_QI)(64, narrow, a)) return 1;
+        if (VL_EXTENDS_QQ(64, wide, c) != (VL_EXTENDS_QQ)(64, wide, c)) return 1;
+        if (VL_MULS_III(narrow, a, b) != (VL_MULS_III)(narrow, a, b)) return 1;
+    }
+    return 0;
+}
+"""
+
+
+@pytest.mark.parametrize(("old", "new", "code"), [
+    ("", "", 0), ("(32 - (lbits))", "(31 - (lbits))", 1), ("static_cast<int64_t>", "", 1),
+    ("lhs) * VL", "lhs) + VL", 1)])
+def test_arithmetic_is_verilators(tmp_path, old, new, code):
+    compiler, _ = verilate._compiler()
+    include = verilate._verilator()[1] / "include"
+    (tmp_path / "Vtop__pch.h").write_text('#include "verilated.h"\n')
+    (tmp_path / "arithmetic.h").write_text(ARITHMETIC.replace(old, new) if old else ARITHMETIC)
+    (tmp_path / "main.cpp").write_text(ARITHMETIC_MAIN)
+    # of Verilator's library nothing is needed that is not in its headers
+    subprocess.run([compiler, "-std=gnu++17", "-w", "-O1", "-c", f"-I{include}",
+                    f"-I{include}/vltstd", "-DVM_COVERAGE=0", "-DVM_TRACE=0", "main.cpp", "-o",
+                    "main.o"], cwd=tmp_path, check=True)
+    subprocess.run([compiler, "main.o", "-o", "main", "-Wl,--unresolved-symbols=ignore-all"],
+                   cwd=tmp_path, check=True)
+    assert subprocess.run([tmp_path / "main"]).returncode == code
 
 
 def test_an_executable_is_linked_in_order(made):

@@ -168,9 +168,9 @@ def _combined_layer(builder, value, target, output, node):
         integers, shift = gains(factors, node)
         codes = first.linear is None and not both.product and all(
             builder.tensors[name].format.uniform for name in (conv.input, source))
+        low, high = image_limits(builder, source)
         ties = ties_of_sum(factors, target, (
-            _range(conv.requantization), [item - zero for item in image_limits(builder, source)],
-        ) if codes else None)
+            _range(conv.requantization), (low - zero, high - zero)) if codes else None)
         builder.notes.add("combined", both.name, _off(
             conv, factors, integers, shift, reach, both.product, first.linear is not None))
     operand = Operand(source, both.product, integers[0], integers[1], int(zero), shift, ties,

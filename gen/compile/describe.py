@@ -1,6 +1,7 @@
 """The description of a program for the host: `Program.host`."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from math import prod
 
 import numpy as np
@@ -68,8 +69,19 @@ def _array(conv, layer, plan, offsets, starts):
         parameters=starts["parameters"] + offsets["parameters"],
         table=starts["tables"] + offsets["tables"],
         weight_bytes=tuple(map(layer.weight_word_bytes, range(layer.column_blocks))),
-        height=layer.height, side=3 if layer.part else layer.side, narrow=layer.narrow or None,
+        **_stored(layer, plan), height=layer.height, side=3 if layer.part else layer.side,
+        narrow=layer.narrow or None,
         weight_pool=None if layer.weight_pool is None else starts["pools"] + offsets["pools"])
+
+
+def _stored(layer, plan):
+    """Fields of `ArrayView` that say which boxes have the same weights."""
+    if not layer.constant and layer.planes == 1:
+        return {}
+    return {"stored": tuple(tuple(layer.stored(plan.parts, block))
+                            for block in range(layer.column_blocks)),
+            "stored_passes": tuple((b - a) // layer.pass_words
+                                   for a, b in pairwise(layer.weight_offsets))}
 
 
 def _layer(conv, layer, plan, images, rounds, arch, tensors, taps, array):
@@ -84,7 +96,7 @@ def _layer(conv, layer, plan, images, rounds, arch, tensors, taps, array):
         stride=geometry.stride, dilation=geometry.dilation, pads=geometry.pads, pool=pool.size,
         pool_stride=pool.stride, pool_pads=pool.pads, pool_sum=pool.sum, raw=conv.raw,
         weight_bits=prod(conv.weights.shape) * (
-            len(layer.weight_shifts) if layer.in_planes else
+            len(layer.weight_shifts) - (layer.constant > 0) if layer.in_planes else
             arch.part.width if layer.signs and arch.part else width_of(layer.narrow, arch)),
         passes=rounds * layer.images * layer.fillings * sum(
             len(plan.sub_tiles(tile)) for tile in plan.tiles),

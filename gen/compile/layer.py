@@ -24,6 +24,8 @@ __all__ = ["MOST_ADDENDS", "Layer", "made_twice"]
 MOST_ADDENDS = 3
 #: The most rows and columns of a kernel whose taps have rows of their own in one pass.
 _TAPS = 4, 4
+#: Cycles of an instruction whose weights are all -1: as many passes have words of their own.
+_CONSTANT_CYCLES = 64
 #: Rows of the array that hold a bit plane each where a layer is `weighed`.
 _ROWS = 8
 
@@ -364,8 +366,47 @@ class Layer:
         array makes them, pairs of planes with the largest weight first."""
         found = [(part, turn, item) for part, box in enumerate(parts)
                  for turn, item in self.turns(box, column_block)]
+        if self.constant:                       # as many instructions as have their words
+            found = [(part, turn, piece) for part, turn, box in found for piece in (
+                [box] if turn < self.constant else self.together(box) if self.part
+                else boxes(box, self.constant_passes))]
         return sorted(found, key=lambda one: -self.weight(*one[1:])) if (
             self.in_planes or self.planes > 1) else found
+
+    @cached_property
+    def constant(self) -> int:
+        """The number of the turn whose weights are all -1; 0: there is none."""
+        if not self.in_planes or self.conv.weights.planes[-1][1] is not None:
+            return 0
+        return len(self.weight_shifts) - 1
+
+    @property
+    def constant_passes(self) -> int:
+        """Passes for which a column block has words of -1, each the same; 0: for none."""
+        if not self.constant:
+            return 0
+        if self.part:
+            return self.arch.banks // self.part
+        pixels = min(self.pixels(self.y.out, self.x.out), self.arch.accumulator_depth)
+        return min(-(-_CONSTANT_CYCLES // self.pass_cycles(pixels)),
+                   self.taps * self.blocks // self.planes)
+
+    def stored(self, parts: Sequence[Box], column_block: int) -> list[int]:
+        """The first pass of the weights of each box of `order`, counted from the first stored one
+        of the column block. Planes of the input share weights, and so do all boxes of weights -1,
+        which come last."""
+        each, places, end, found = self.blocks // self.planes, dict[tuple, int](), 0, []
+        last = self.weight_offsets[column_block + 1] - self.weight_offsets[column_block]
+        for part, turn, box in self.order(parts, column_block):
+            if self.constant and turn == self.constant:
+                found.append(last // self.pass_words - self.constant_passes)
+                continue
+            key = ((turn, box._replace(block=box.block % each)) if self.planes > 1
+                   else (part, turn, box))
+            if key not in places:
+                places[key], end = end, end + box.passes
+            found.append(places[key])
+        return found
 
     def weight(self, turn: int, box: Box) -> int:
         """n: sums of a box of `turns` count 2**n times; 0 without planes of bits."""
@@ -385,8 +426,9 @@ class Layer:
     def weight_offsets(self) -> list[int]:
         """The first weight word of each column block, counted from the first of the layer, and the
         number of all."""
-        turns = (1 + self.pairs) * len(self.weight_shifts)
-        passes = [self.taps * (b - a) * turns for a, b in self.spans]
+        turns = len(self.weight_shifts) - (self.constant > 0)
+        passes = [self.taps * (b - a) // self.planes * turns * (1 + self.pairs)
+                  + self.constant_passes for a, b in self.spans]
         for made in self._more:
             passes = [n + (self.taps * (b - a) * bool(mine.any()) if self.from_above
                            else int(mine[:, :, a:b].sum()))
@@ -430,10 +472,18 @@ class Layer:
         """Weight words of the column block with the most."""
         return max(b - a for a, b in pairwise(self.weight_offsets))
 
+    @cached_property
+    def _passes(self):
+        """Passes for one sub-tile of each column block."""
+        if self.in_planes or self.planes > 1:
+            turns = (1 + self.pairs) * len(self.weight_shifts)
+            return [self.taps * (b - a) * turns for a, b in self.spans]
+        return [(b - a) // self.pass_words for a, b in pairwise(self.weight_offsets)]
+
     @property
     def passes(self) -> int:
         """Passes for one sub-tile, all column blocks together."""
-        return self.weight_words // self.pass_words
+        return sum(self._passes)
 
     def together(self, box: Box) -> list[Box]:
         """The boxes that a box of passes is cut into where taps have rows of their own: each is one
@@ -444,12 +494,14 @@ class Layer:
     def fillings(self) -> int:
         """Times that the pixels of a sub-tile are streamed, all column blocks together: a pass each
         time, or several where taps have rows of their own."""
-        return self.column_blocks * len(self.together(self.kernel)) if self.part else self.passes
+        if self.part:
+            return self.column_blocks * len(self.together(self.kernel)) * len(self.weight_shifts)
+        return self.passes
 
     @property
     def most_passes(self) -> int:
         """Passes for one sub-tile of the column block with the most."""
-        return self.most_weight_words // self.pass_words
+        return max(self._passes)
 
     @property
     def pool(self) -> int:

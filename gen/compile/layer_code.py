@@ -97,15 +97,17 @@ class LayerCode:
 
     def _sub_tile(self, tile, group, block, sub):
         sums = self.stream.accumulators.place(None, self.layer.words(sub))
-        accumulate, offset, before = 0, self.layer.weight_offsets[block], None
-        for number, (part, turn, used) in enumerate(self.layer.order(self.plan.parts, block)):
+        accumulate, first, before = 0, self.layer.weight_offsets[block], None
+        for (part, turn, used), stored in zip(self.layer.order(self.plan.parts, block),
+                                              self.layer.stored(self.plan.parts, block),
+                                              strict=True):
             region, weight = self._input(tile, part), self.layer.weight(turn, used)
             double = before not in (None, weight)
-            for weight_base, box in self._weights(group, block, (block, number), used, offset):
+            offset = first + stored * self.layer.pass_words
+            for weight_base, box in self._weights(group, block, used, offset):
                 self._array(region, box, sub, sums, weight_base, accumulate, double)
                 accumulate, double = 1, False
             before = weight
-            offset += used.passes * self.layer.pass_words
         operand = self._operand(block, sub)
         for group in range(self.layer.column_groups(block)):
             self._post(sub, sums, group, block * self.arch.groups_per_columns + group, operand)
@@ -174,13 +176,13 @@ class LayerCode:
         row = self.image * self.layer.y.out
         return (sub[0][0] + row, sub[0][1] + row), sub[1]
 
-    def _weights(self, group, column_block, name, used, offset):
+    def _weights(self, group, column_block, used, offset):
         """Yields (first weight word, box) for boxes that together are the box `used`, in the order
         of its passes, and emits the LOADs of their weights. Weights that are loaded already make
         one box, others several, so that the array can begin with the first.
 
-        `group` are the column blocks whose weights stay together, `name` tells the boxes of a layer
-        apart, `offset` is the first weight word of the box, counted from the layer's first.
+        `group` are the column blocks whose weights stay together, `offset` is the first weight word
+        of the box, counted from the layer's first.
         """
         layer, stream = self.layer, self.stream
         base, ring = None, stream.weights
@@ -191,12 +193,13 @@ class LayerCode:
             if base is None:
                 base = ring.place(key, end - first)
                 stream.loaded[key] = set()
+        name = offset, used.passes
         loaded = self.resident and name in stream.loaded[key]
         for box in (layer.together(used) if self.apart else
                     boxes(used, layer.most_passes if loaded else self.most)):
             words = box.passes * layer.pass_words
             if base is None:
-                piece = (layer.index, name, box)
+                piece = (layer.index, offset, words)
                 there = ring.find(piece)
                 loaded = there is not None
                 where = ring.place(piece, words) if there is None else there

@@ -91,24 +91,16 @@ def weight_bytes(layer: Layer, parts: Sequence[Box]) -> bytes:
 
 
 def _plane_words(layer, dtype):
-    """The words of all passes, once for each plane of the layer's weights. Idle lanes cancel in
-    pairs in each plane, and a last one has the weight 0, all planes together; the weights of
-    columns without channel are 0, too."""
+    """The words of all passes, once for each plane of the layer's weights. Lanes and columns
+    without channel have the weight 0 where there is one, all planes together: so the plane of -1
+    is -1 in all lanes."""
     weights = layer.conv.weights.dense(layer.conv.geometry.groups)
-    lanes = weights.shape[1] // layer.bands
-    used = lanes - layer.idle + layer.idle % 2
     if weights.format.has_zero:
-        odd = (layer.blocks * layer.vector - weights.shape[1]) % 2
         weights = weights.with_zeros(layer.column_blocks * layer.arch.columns,
-                                     weights.shape[1] + odd)
-    words = []
-    for _, signs in weights.planes:
-        codes = np.zeros(weights.shape, np.int64) if signs is None else signs.codes
-        for first in range(0, layer.bands * lanes, lanes):
-            codes[:, first + used:first + lanes] = (
-                np.arange(lanes - used) % 2)[:, None, None]
-        words.append(_pass_words(layer, codes, dtype, 0))
-    return words
+                                     layer.blocks * layer.vector)
+    codes = [np.zeros(weights.shape, np.int64) if signs is None else signs.codes
+             for _, signs in weights.planes]
+    return [_pass_words(layer, item, dtype, 0) for item in codes]
 
 
 def _in_order(layer, parts, turns):
@@ -118,11 +110,17 @@ def _in_order(layer, parts, turns):
     together = [slice(None)] if uniform else [slice(n, n + 1) for n in range(layer.column_blocks)]
     cut = []
     for mine in together:
-        boxes = [item for _, *item in layer.order(parts, mine.start or 0)]
+        block = mine.start or 0
+        # Each stored box once, in the order in which they are stored.
+        boxes = {place: one for one, place in zip(
+            reversed(layer.order(parts, block)), reversed(layer.stored(parts, block)), strict=True)
+            if not layer.constant or one[1] < layer.constant}
         chosen = [turns[turn][mine, y:y + rows, x:x + columns, b:b + blocks]
-                  for turn, (y, rows, x, columns, b, blocks) in boxes]
-        cut.append(np.concatenate([item.reshape(len(item), -1, arch.columns * arch.lanes)
-                                   for item in chosen], axis=1))
+                  for _, (_, turn, (y, rows, x, columns, b, blocks)) in sorted(boxes.items())]
+        words = [item.reshape(len(item), -1, arch.columns * arch.lanes) for item in chosen]
+        words.append(np.zeros((len(words[0]), layer.constant_passes * layer.height,
+                               words[0].shape[2]), words[0].dtype))
+        cut.append(np.concatenate(words, axis=1))
     return _stored(np.concatenate(
         [item.reshape(-1, arch.columns * arch.lanes) for item in cut]), layer)
 

@@ -37,16 +37,24 @@ def accumulator_need(layer: Layer, input_format: Format) -> int:
 
 def _need_of_planes(layer, bits):
     """`accumulator_need` of a layer that reads `bits` bit planes, or whose weights are in planes.
-    Idle lanes cancel in pairs; a last one counts."""
-    conv = layer.conv
-    idle = layer.idle if bits > 1 else layer.blocks * layer.vector - conv.inputs
-    lanes = conv.inputs // layer.bands + idle % 2 - (idle if bits > 1 else 0)
+    Idle lanes cancel in pairs, of which a last one counts, or have weights of 0 in planes."""
+    conv, arch = layer.conv, layer.arch
     taps = layer.y.kernel * layer.x.kernel
-    if layer.in_planes and conv.weights.format.has_zero and bits == 1:
-        most = _most_of_planes(conv.weights, taps * lanes)
+    filled = layer.height * arch.lanes if layer.blocks == layer.planes else (
+        layer.blocks // layer.planes * layer.vector)
+    idle = layer.idle if bits > 1 else layer.blocks * layer.vector - conv.inputs
+    lanes = conv.inputs // layer.bands - (layer.idle if bits > 1 else 0)
+    if layer.in_planes and conv.weights.format.has_zero:
+        if bits == 1:
+            most = _most_of_planes(conv.weights, taps * filled)
+        else:
+            # while planes of a weight 0 are added up, they come to 1 for each of the input's
+            zeros = (layer.idle if layer.weighed else filled - lanes) << bits + 2
+            most = taps * (layer.plane_sum * (
+                lanes * ((1 << bits) - 1) + layer.weighed * arch.plane_excess) + zeros)
     else:
         most = layer.plane_sum * taps * (
-            lanes * ((1 << bits) - 1) + layer.weighed * layer.arch.plane_excess)
+            (lanes + idle % 2) * ((1 << bits) - 1) + layer.weighed * arch.plane_excess)
     return max(most * conv.pool.summed,
                int(abs(chip_bias(layer)).max(initial=0))).bit_length() + 1
 

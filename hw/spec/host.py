@@ -244,7 +244,12 @@ class ArrayView(Record):
         Groups of the output's channels that it writes.
     above : Above or None
     passes : tuple of tuples of Box
-        For each column block, in the order of their weights.
+        For each column block, in their order.
+    stored : tuple of tuples of int, or None
+        Where the weights of each of these boxes begin, in passes, counted from the first of the
+        column block; several may have the same. None: one after the other.
+    stored_passes : tuple of int, or None
+        Passes for which each column block has weights there; None: all.
     weights, parameters, table : int
         Offsets of the first word.
     height : int
@@ -274,6 +279,8 @@ class ArrayView(Record):
     weight_bytes: tuple[int, ...]
     height: int
     side: int
+    stored: tuple[tuple[int, ...], ...] | None = field(default=None, metadata=OPTIONAL)
+    stored_passes: tuple[int, ...] | None = field(default=None, metadata=OPTIONAL)
     narrow: int | None = field(default=None, metadata=OPTIONAL)
     weight_pool: int | None = field(default=None, metadata=OPTIONAL)
 

@@ -243,7 +243,8 @@ class Simulator:
                 mine = filled(i, arch) * arch.lanes
                 images = np.roll(images, -number_of_pass * mine, axis=1)
             if arch.activation.binary:
-                images[:, filled(i, arch) * arch.lanes:] = -1
+                images[:, filled(i, arch) * arch.lanes:] = -1 * (
+                    inside | bool(padded))[:, None]
             words = pass_words(i, arch)
             first = i.weight_base + number_of_pass * words
             codes = unpack_rows(self.weights[first:first + words], filled(i, arch), i.narrow, arch)

@@ -72,8 +72,8 @@ class _Checker:
         - y, x: its axes, a `Line` each;
         - block_passes: the number of the first pass of each column block, and of all passes;
         - weight_places: the first byte of each column block's weights, and the one after the last;
-        - runs: for each column block [(number of the first pass, box)] of boxes whose weights are
-          stored one after the other;
+        - runs: for each column block [(number of the first pass, box, number of the first stored
+          pass)] of boxes whose weights are stored one after the other;
         - wanted: bool [blocks, slots], which slots of its input's words hold a channel that it
           reads. Others, of a tensor that several layers write, may not be written yet;
         - part: the slots in the rows that its weights fill.
@@ -83,13 +83,15 @@ class _Checker:
                                 output=self.contents.number[entry.output], operand=entry.operand)
         layer.y, layer.x = lines_of(stated)
         layer.words = words_of_rows(stated.height, stated.narrow or 0, self.arch)
-        layer.runs = [list(zip(accumulate((box.passes for box in boxes), initial=0), boxes,
-                               strict=False)) for boxes in stated.passes]
-        layer.block_passes = list(accumulate(
-            (sum(box.passes for box in boxes) for boxes in stated.passes), initial=0))
+        firsts = [list(accumulate((box.passes for box in boxes), initial=0))
+                  for boxes in stated.passes]
+        layer.runs = [list(zip(first, boxes, stored, strict=False)) for first, boxes, stored in zip(
+            firsts, stated.passes, stated.stored or firsts, strict=True)]
+        layer.block_passes = list(accumulate((first[-1] for first in firsts), initial=0))
+        kept = stated.stored_passes or np.diff(layer.block_passes)
         layer.weight_places = list(accumulate(
             (passes * layer.words * size for passes, size in zip(
-                np.diff(layer.block_passes), layer.weight_bytes, strict=True)),
+                kept, layer.weight_bytes, strict=True)),
             initial=layer.weights))
         layer.wanted = self.contents.real[number]
         if self.arch.activation.binary or self.contents.tensors[number].signs:
@@ -162,7 +164,8 @@ class _Checker:
             self.fail(number, "reads or writes words that are not there")
         if bool(i.signs) != self.contents.tensors[self.contents.number[layer.input]].signs:
             self.fail(number, "takes signs for numbers, or numbers for signs")
-        found = find_passes(weights, i, layer, self.arch)
+        found = find_passes(weights, i, layer, self.arch,
+                            int(self.sums.passes[i.accumulator]) if i.accumulate else 0)
         if isinstance(found, str):
             self.fail(number, found)
         block, first, taps = found

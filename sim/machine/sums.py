@@ -120,11 +120,11 @@ def lines_of(layer: ArrayView) -> tuple[Line, Line]:
     return y, x
 
 
-def find_passes(tags: np.ndarray, i: Instruction, layer: Any, arch: Arch
+def find_passes(tags: np.ndarray, i: Instruction, layer: Any, arch: Arch, done: int
                 ) -> tuple[int, int, tuple[int, int, int]] | str:
     """(column block, number of the first pass, its (kernel row, kernel column, block)) of the ARRAY
-    instruction `i` of a layer whose weight words have these tags, int64 array [words]; or, as a
-    text, what the instruction does wrong."""
+    instruction `i` of a layer whose weight words have these tags, int64 array [words], and which
+    follows `done` passes; or, as a text, what the instruction does wrong."""
     if filled(i, arch) != layer.height:
         return "fills other rows of the array than its layer does"
     if i.side != layer.side:
@@ -139,8 +139,12 @@ def find_passes(tags: np.ndarray, i: Instruction, layer: Any, arch: Arch
     if (tags[0] < 0 or (tags[1:] - tags[:-1] != size).any() or rest
             or tags[-1] >= layer.weight_places[block + 1]):
         return "does not find its weights one after the other"
-    start, (y, rows, x, columns, b, blocks) = [
-        run for run in layer.runs[block] if run[0] <= first][-1]
+    runs = layer.runs[block]
+    # Of boxes that have the same weights, the one that is next; if none is, any.
+    mine = [run for run in runs if run[2] <= first < run[2] + run[1].passes]
+    start, (y, rows, x, columns, b, blocks), there = next(
+        (run for run in mine if run[0] + first - run[2] == done), mine[-1] if mine else runs[-1])
+    first += start - there
     ky, rest = divmod(first - start, columns * blocks)
     kx, kb = divmod(rest, blocks)
     whole = (i.kernel_y == 1 or i.kernel_x == columns) and (

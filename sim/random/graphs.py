@@ -138,12 +138,14 @@ class _Network:
         if not executes(arch, Opcode.ARRAY, "double"):
             return layer
         first = number == 0 and not layer.raw and layer.geometry.groups == 1
-        terms = 2 * int(np.prod(layer.weights.shape[2:])) * layer.pool.summed * (
-            layer.inputs + 1 + (arch.plane_excess > 0))
+        taps = int(np.prod(layer.weights.shape[2:])) * layer.pool.summed
+        terms = 2 * taps * (layer.inputs + 1 + (arch.plane_excess > 0))
+        zeros = taps * -(-layer.inputs // arch.vector) * arch.vector << 2
         reach = {"signs": 1, "odd": 3, 1: 2, 2: 4, 3: 8, 8: 256}
         fitting = [(kind, bits) for kind, most in reach.items()
                    for bits in ((1, 2, 3, 8) if first else (1,))
-                   if (terms * ((1 << bits) - 1) * most).bit_length() < arch.accumulator_bits]
+                   if (terms * ((1 << bits) - 1) * most + (zeros << bits)).bit_length()
+                   < arch.accumulator_bits]
         kind, bits = draw.choice(fitting or [("signs", 1)])
         if (kind, bits) == ("signs", 1):
             return layer

@@ -12,8 +12,9 @@ from systolith.gen.compile.widen import widened
 from systolith.gen.kit.errors import UserError
 from systolith.hw.formats import Bipolar, Int
 from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.instruction import Instruction
 from systolith.hw.spec.isa import Opcode
-from systolith.sim.machine.memory_plan import check_memory_plan
+from systolith.sim.machine.memory_plan import MemoryPlanError, check_memory_plan
 from systolith.sim.machine.races import find_races
 from systolith.sim.model.graph import Graph, Tensor
 from systolith.sim.model.weights import Weights
@@ -167,3 +168,44 @@ def test_refusals():
              "accumulators of 12 bits; set array.accumulator to")):
         with pytest.raises(UserError, match=message):
             compile_graph(widened(graph, arch), arch)
+
+
+def test_memory_holds_the_bits_of_the_weights_alone():
+    """Planes of the input share weights, and the plane of -1 has words for a few passes."""
+    rng = np.random.default_rng(5)
+    arch = replace(ARCH, lanes=4, activation_depth=8192, accumulator=27, accumulator_depth=128)
+    graph, _ = network(rng, 8, (40, 9, 9), (8, 8), (5, 5), pads=(2, 2, 2, 2))
+    program = compile_graph(widened(graph, arch), arch)
+    check_memory_plan(program)
+    first, second = program.host.layers
+    each, rest = divmod(sum(box.passes for box in first.array.passes[0]), 8 * 9)
+    assert each > 50 and not rest
+    assert first.array.stored_passes == (8 * each + 1, 8 * each + 1)
+    assert first.weight_bits == 6 * 40 * 25 * 8
+    assert second.array.stored == (tuple(range(9)),) * 2
+
+
+@pytest.mark.parametrize("bits", [1, 8])
+def test_other_weights_are_refused(bits):
+    """The memory plan knows which weights each pass takes, also where several take the same."""
+    rng = np.random.default_rng(6)
+    graph, _ = network(rng, bits, (12, 6, 6), (4, 4), (3, 3), pads=(1, 1, 1, 1))
+    program = compile_graph(widened(graph, ARCH), ARCH)
+    check_memory_plan(program)
+    arrays = [n for n, i in enumerate(program.instructions)
+              if i.opcode == Opcode.ARRAY and i.layer == 0]
+    bases = {program.instructions[n].weight_base for n in arrays}
+    refused = 0
+    for n in arrays[:12]:
+        for base in bases - {program.instructions[n].weight_base}:
+            i = program.instructions[n]
+            changed_code = list(program.instructions)
+            changed_code[n] = Instruction(i.opcode, {**i.fields, "weight_base": base}, i.wait,
+                                          i.signal, i.layer)
+            try:
+                check_memory_plan(replace(program, instructions=changed_code))
+            except MemoryPlanError:
+                refused += 1
+            else:
+                raise AssertionError(f"{i} with weights from word {base} was not refused")
+    assert refused

@@ -98,7 +98,7 @@ class Compiler:
         for number, (names, how) in enumerate(kinds):
             for part, group in enumerate(self._shares(names)):
                 tasks.append((f"part_{number}_{part}", ["arithmetic.h", *group], how))
-        tasks[-1][1].extend(mine)
+        tasks[0][1].extend(mine)
         if more:
             tasks.append(("more", more, "-O0"))
         with ThreadPoolExecutor(processors()) as pool:

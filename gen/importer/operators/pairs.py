@@ -168,19 +168,15 @@ def _combined_layer(builder, value, target, output, node):
         integers, shift = gains(factors, node)
         codes = first.linear is None and not both.product and all(
             builder.tensors[name].format.uniform for name in (conv.input, source))
-        low, high = image_limits(builder, source)
-        ties = ties_of_sum(factors, target, (
-            _range(conv.requantization), (low - zero, high - zero)) if codes else None)
+        low, high = (item - int(zero) for item in image_limits(builder, source))
+        ties = ties_of_sum(factors, target, [
+            (conv.requantization.low, conv.requantization.high), (low, high)] if codes else None)
         builder.notes.add("combined", both.name, _off(
             conv, factors, integers, shift, reach, both.product, first.linear is not None))
     operand = Operand(source, both.product, integers[0], integers[1], int(zero), shift, ties,
                       zero_point=target.zero_point, low=target.low, high=target.high)
     return replace(conv, name=builder.unique(both.name), output=output, operand=operand,
                    nodes=(*first.nodes, *value.nodes))
-
-
-def _range(requantization):
-    return requantization.low, requantization.high
 
 
 def late_sum(builder: Builder, value: Value, slope: np.ndarray, after: np.ndarray, target: Target,

@@ -157,6 +157,8 @@ def estimate(arch: Arch, target: str = "ecp5", *, dsp: bool | str = True) -> Est
         why = "buffers.two_writes"
     elif arch.stages is not None:
         why = "array.stages other than \"auto\""
+    elif arch.post_stages != "auto":
+        why = "post.stages other than \"auto\""
     elif not knows(fit, arch):
         why = f"elements of {element_key(arch)} with {arch.lanes} lanes"
     elif missing := [kind for kind in terms_of(arch) if kind not in fit["kinds"]]:

@@ -15,12 +15,12 @@ from systolith.hw.spec.isa import HEAD, Opcode, Unit
 from systolith.hw.spec.memories import MEMORIES, Space, loadable, memory_flags, word_bytes
 from systolith.hw.spec.numbers import SHIFT_BITS
 from systolith.hw.spec.timing import (
-    LANE_ENTRY,
     PART_BITS,
     array_latency,
     booth_digits,
     burst_limit,
     column_delay,
+    lane_entry,
     lane_factor_bits,
     lane_number_bits,
     operand_image_bits,
@@ -250,7 +250,7 @@ def _post(arch):
     facts = _facts(arch)
     lanes, parts = arch.post_lanes, facts["parts"]
     operands = arch.operand_depth > 0
-    stages = LANE_ENTRY + post_lane_latency(arch)
+    stages = lane_entry(arch) + post_lane_latency(arch)
     back = operand_lane_latency(arch) if operands else 0
     chunks = arch.groups_per_word * arch.chunks
     return _each({

@@ -13,7 +13,7 @@ from amaranth.lib.wiring import In, Out
 from systolith.hw.spec import isa
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.registers import UnitState
-from systolith.hw.spec.timing import LANE_ENTRY, TABLE_LOOKUP
+from systolith.hw.spec.timing import TABLE_LOOKUP, lane_entry
 from systolith.hw.spec.widths import payload
 
 from .accumulator import integer_of
@@ -70,7 +70,7 @@ class Post(ExecutionUnit):
     """
 
     def __init__(self, *, arch: Arch) -> None:
-        self.lane = PostLane(arch=arch)
+        self.lane, self.entry = PostLane(arch=arch), lane_entry(arch)
         self.operand_lane = OperandLane(arch=arch) if arch.operand_depth else None
         self.table_lane = TableLane(arch=arch) if arch.table_depth else None
         super().__init__(isa.Opcode.POST, arch=arch, own={
@@ -123,7 +123,7 @@ class Post(ExecutionUnit):
         back = Signal(mark_layout(arch))        # results in their second turn, back at the lanes
         ahead = Signal.like(back)               # the same, when parameters are read for them
         marks = self._elaborate_marks(m, reader.mark, fields.raw, back,
-                                      LANE_ENTRY + self.lane.latency)
+                                      self.entry + self.lane.latency)
         again = self._elaborate_operands(m, fields, begin, pooling, marks, back, ahead)
         ordered, raws, least = self._elaborate_lanes(m, fields, marks, again)
         results, mark = self._elaborate_tables(m, fields, table, operand, marks, ordered)
@@ -135,7 +135,7 @@ class Post(ExecutionUnit):
             m.d.comb += pooling.least.eq(Cat(least))
 
         # What is written: sums as they are, combined results, or pooled ones.
-        pooled, entered = pooling.pooled, marks[LANE_ENTRY + 1]
+        pooled, entered = pooling.pooled, marks[self.entry + 1]
         codes = Cat(_code(value, arch.activation) for value in (
             _each(operand, results, pooling.best) if arch.operand_depth else pooling.best))
         chosen = _choose(operand, mark, pooled) if arch.operand_depth else pooled
@@ -186,9 +186,9 @@ class Post(ExecutionUnit):
         for stage in range(stages):
             delayed = Signal.like(mark, name=f"mark_{stage + 1}")
             m.d.sync += delayed.eq(marks[-1])
-            if stage == LANE_ENTRY + 1:             # raw items have been written
+            if stage == self.entry + 1:             # raw items have been written
                 m.d.sync += delayed.valid.eq(marks[-1].valid & ~raw)
-            if stage + 2 == LANE_ENTRY and self.arch.operand_depth:
+            if stage + 2 == self.entry and self.arch.operand_depth:
                 entering = Signal.like(mark, name="entering")
                 m.d.comb += entering.eq(_choose(back.valid, back, delayed))
                 delayed = entering
@@ -199,15 +199,15 @@ class Post(ExecutionUnit):
         """Requantization of a chunk's columns. Returns for each lane the ordered integer, the raw
         sum and, for bipolar results, whether the smallest one of a window is wanted."""
         arch, lanes = self.arch, self.arch.post_lanes
-        entering, entry = marks[LANE_ENTRY - 1], marks[LANE_ENTRY]
+        entering, entry = marks[self.entry - 1], marks[self.entry]
         parts = arch.columns // lanes
         words = Signal(arch.columns * arch.kept_bits, reset_less=True)
         part = Signal(range(parts), reset_less=True)
         selected = Signal(lanes * arch.kept_bits, reset_less=True)
         parameters = Signal(lanes * arch.parameter_bits, reset_less=True)
         first_part = Signal(range(parts), reset_less=True)
-        m.d.sync += [
-            first_part.eq(fields.group[:arch.group_bits_of_post[0]] * arch.chunks),
+        m.d.sync += first_part.eq(fields.group[:arch.group_bits_of_post[0]] * arch.chunks)
+        m.d["sync" if self.entry == 4 else "comb"] += [
             part.eq(first_part + marks[2].chunk),
             words.eq(self.read_data), selected.eq(words.word_select(part, len(selected))),
             parameters.eq(self.parameter_data)]
@@ -251,7 +251,7 @@ class Post(ExecutionUnit):
 
     def _elaborate_limits(self, m, fields, marks):
         """The lanes' ports `zero_point`, `low` and `high`: those of the turn of each result."""
-        late, names = self.lane.LATE, ("zero_point", "low", "high")
+        late, names = self.lane.late, ("zero_point", "low", "high")
         found = {name: Signal.like(getattr(self.lane, name), name=name, reset_less=True)
                  for name in names}
         limits = {name: Signal.like(found[name], name=f"last_{name}", reset_less=True)
@@ -319,7 +319,7 @@ class Post(ExecutionUnit):
                 operand_gain=factors["operand_gain"], operand_zero=fields.operand_zero,
                 entering=returning.valid, valid=back.valid, number=number, addend=addend)
             ports.append(dict(
-                again=marks[LANE_ENTRY].again, number=number, addend=addend, gain=factors["gain"],
+                again=marks[self.entry].again, number=number, addend=addend, gain=factors["gain"],
                 gain_shift=fields.operand_shift, gain_ties=fields.operand_ties))
         return ports
 
@@ -361,7 +361,7 @@ class Post(ExecutionUnit):
     def _elaborate_writes(self, m, fields, marks, ahead, reader, writer):
         """The unit's ports to the memories and to the store unit."""
         parameter_address = Signal.like(self.parameter_address, reset_less=True)
-        chunk = marks[1].chunk
+        chunk = marks[self.entry // 2 - 1].chunk
         if self.arch.slope_offsets:
             chunk = Mux(ahead.valid, ahead.chunk, chunk)
         m.d.sync += parameter_address.eq(fields.parameters + chunk)

@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.numbers import SHIFT_BITS
 from systolith.hw.spec.timing import (
+    few_stages,
     lane_limit_bits,
     lane_number_bits,
     operand_image_bits,
@@ -54,8 +55,8 @@ class PostLane(wiring.Component):
         Only on chips with offsets: slopes below zero and offsets are those of this turn; the unit
         of offsets is that of first results, see `Arch.offset_unit`.
     zero_point, low, high : In
-        What is added to an integer, `LATE[0]` cycles before the result comes, and its limits before
-        that is added, `LATE[1]` cycles before, as ordered integers; all less than 2**rounded_bits
+        What is added to an integer, `late[0]` cycles before the result comes, and its limits before
+        that is added, `late[1]` cycles before, as ordered integers; all less than 2**rounded_bits
         away from 0 but for `low` and `high`, of twice that.
     ordered : Out(signed(arch.first_bits))
         The result as an ordered integer: integers' value, floats' sign and magnitude, 0 or 1.
@@ -64,8 +65,6 @@ class PostLane(wiring.Component):
     least : Out(1)
         Along with bipolar results, and on no other chips: 1 where the shift is odd.
     """
-
-    LATE = 1, 2
 
     def __init__(self, *, arch: Arch) -> None:
         self.arch = arch
@@ -84,6 +83,11 @@ class PostLane(wiring.Component):
             "raw_out": Out(signed(arch.accumulator_bits + 1)),
             **({"least": Out(1)} if arch.activation.binary else {}),
         })
+
+    @property
+    def late(self) -> tuple[int, int]:
+        """Cycles from the zero point and from the limits to the result that they are for."""
+        return 1, 1 if few_stages(self.arch) else 2
 
     @property
     def latency(self) -> int:
@@ -107,7 +111,7 @@ class PostLane(wiring.Component):
             nearest_float(m, scaled, shift, form, self.low, self.high) if form.floating else
             nearest_integer(m, scaled, shift, limit=arch.rounded_bits, ties=ties, offset=offset,
                             zero_point=self.zero_point, low=self.low, high=self.high,
-                            luts=self.arch.post_luts))
+                            luts=self.arch.post_luts, few=few_stages(self.arch)))
         return m
 
     def _elaborate_sum(self, m, bias):
@@ -173,7 +177,7 @@ class PostLane(wiring.Component):
         scaled = product(m, number, factor, addend, "scaled", luts=arch.post_luts)
         offset = items.get("offset")
         if offset is not None:
-            for cycle in range(3):
+            for cycle in range(1 if few_stages(arch) else 3):
                 offset = register(m, offset, f"offset_shift_{cycle}")
         return scaled, items["shift"], items.get("ties", Const(0, 2)), offset
 

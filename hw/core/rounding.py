@@ -12,7 +12,7 @@ __all__ = ["nearest_float", "nearest_integer"]
 
 def nearest_integer(m: Module, number: Value, shift: Value, *, limit: int, ties: Value,
                     zero_point: Value, low: Value, high: Value, luts: bool = False,
-                    offset: Value | None = None) -> Signal:
+                    few: bool = False, offset: Value | None = None) -> Signal:
     """The integer nearest to number / 2**shift, as the numerics page says, within limits, plus the
     zero point; `timing.rounding_latency` cycles later, with an offset one more.
 
@@ -31,21 +31,33 @@ def nearest_integer(m: Module, number: Value, shift: Value, *, limit: int, ties:
         in the last cycle but one.
     luts : bool
         Whether the shift is written as choices of four bits, which LUTs of six inputs take.
+    few : bool
+        Whether there are registers after the shift, after the offset and at the end alone; limits
+        are then read in the last cycle, too, and the offset in the second one.
     offset : Value or None
         Added before rounding: signed, in 2**-OFFSET_FRACTION, less than 2**limit; read in the
         fourth cycle. None: none is.
     """
-    whole, up, beyond, negative = _nearest_integer(m, number, shift, limit, ties, offset, luts)
+    keep = _through if few else register
+    whole, up, beyond, negative = _nearest_integer(
+        m, number, shift, limit, ties, offset, luts, keep)
     # Not more than the least one, and more than the largest.
-    under = register(m, Mux(beyond, negative, _at_most(whole, low, up)), "under")
-    over = register(m, Mux(beyond, ~negative, ~_at_most(whole, high, up)), "over")
-    whole, low, high = (register(m, item, f"{name}_clip") for name, item in
+    under = keep(m, Mux(beyond, negative, _at_most(whole, low, up)), "under")
+    over = keep(m, Mux(beyond, ~negative, ~_at_most(whole, high, up)), "over")
+    whole, low, high = (keep(m, item, f"{name}_clip") for name, item in
                         (("whole", whole), ("low", low), ("high", high)))
-    up = register(m, up, "up_clip") & ~under & ~over
+    up = keep(m, up, "up_clip") & ~under & ~over
     # The choice shares its LUTs with the addition, as the second operand; `up` is its carry.
     chosen = Mux(under, low, Mux(over, high, whole)).as_signed()
     return register(m, (Cat(Const(1, 1), zero_point).as_signed()
                         + Cat(up, chosen).as_signed())[1:len(low) + 1].as_signed(), "value")
+
+
+def _through(m, value, name):
+    """`value` itself, by that name."""
+    signal = Signal(value.shape(), name=name)
+    m.d.comb += signal.eq(value)
+    return signal
 
 
 def _at_most(one, other, up):
@@ -54,7 +66,7 @@ def _at_most(one, other, up):
     return less(Cat(up, one).as_signed(), Cat(Const(1, 1), other).as_signed())
 
 
-def _nearest_integer(m, number, shift, limit, ties, offset, luts):
+def _nearest_integer(m, number, shift, limit, ties, offset, luts, keep):
     """number / 2**shift + offset rounded down to limit + 1 bits, whether 1 must be added to it,
     whether it is beyond these bits, and whether below 0; four cycles later, with an offset
     five."""
@@ -74,10 +86,11 @@ def _nearest_integer(m, number, shift, limit, ties, offset, luts):
             beyond |= lost
         if luts and len(shift) - place == 2:
             bits = _one_of_four(before, shift[place:], 1 << place, kept, negative)
+        after = keep if place else register
         bits, beyond, negative, ties = (
-            register(m, value, f"{name}_{place}") for name, value in
+            after(m, value, f"{name}_{place}") for name, value in
             (("shifted", bits), ("beyond", beyond), ("negative", negative), ("ties", ties)))
-        shift = register(m, shift[:place], f"shift_{place}") if place else shift[:0]
+        shift = keep(m, shift[:place], f"shift_{place}") if place else shift[:0]
     if offset is not None:
         beyond |= bits[-1] ^ negative
         summed = bits.as_signed() + Cat(Const(0, fraction - OFFSET_FRACTION), offset).as_signed()
@@ -92,9 +105,8 @@ def _nearest_integer(m, number, shift, limit, ties, offset, luts):
     # A tie's fraction is 0.1000... or 0.0111...
     tie = rest == (~half).replicate(len(rest))
     up = Mux(tie & ties.any(), whole[0] ^ ties[1], half)
-    return (register(m, whole, "whole"), register(m, up, "up"),
-            register(m, beyond | (whole[limit] ^ negative), "beyond"),
-            register(m, negative, "negative"))
+    return (keep(m, whole, "whole"), keep(m, up, "up"),
+            keep(m, beyond | (whole[limit] ^ negative), "beyond"), keep(m, negative, "negative"))
 
 
 def _one_of_four(bits, times, step, kept, negative):

@@ -132,16 +132,21 @@ class Arch:
         "have coarser steps than their output, such as those of few weight bits. Binary chips have "
         "none."))
     multiplier_bits: int = field(default=MULTIPLIER_BITS, metadata=key(
-        "post.multiplier_bits", Whole(16, MULTIPLIER_BITS),
+        "post.multiplier_bits", Whole(15, MULTIPLIER_BITS),
         "Bits of the multipliers that scale sums and results. With 26, results differ from exact "
-        "ones at ties only. 17 and a sign are one factor of a DSP block: half the blocks and a "
-        "fifth to a third of a post lane's LUTs are saved, up to one code of a thousand is a step "
-        "off, and sums of what no quantizer rounds may be refused."))
+        "ones at ties only. 17 and a sign are one factor of a DSP block (15 of an iCE40's): half "
+        "the blocks and a third of a post lane's LUTs are saved, up to one code of a thousand is a "
+        "step off, and sums of what no quantizer rounds may be refused."))
     post_multiplier: str = field(default="auto", metadata=key(
         "post.multiplier", Choice(("auto", "dsp", "luts")),
         "What the multipliers of post-processing are built of: \"dsp\": DSP blocks; \"luts\": "
         "rows of adders, far smaller than what synthesis makes of a product without DSP blocks. "
         "\"auto\": DSP blocks, and LUTs where a measurement is told to use no blocks.",
+        programs=False))
+    post_stages: str = field(default="auto", metadata=key(
+        "post.stages", Choice(("auto", "few")),
+        "Registers in post-processing: \"auto\", as a fast clock needs, or \"few\": fewer cells of "
+        "an iCE40 and fewer cycles, for clocks of some 25 MHz; for integers and signs.",
         programs=False))
     activation_depth: int = field(default=4096, metadata=key(
         "buffers.activations", Whole(2, 1 << 20),
@@ -228,7 +233,6 @@ class Arch:
         for item in KEYS.values():
             item.check(self)
         if self.post_lanes is None:
-            # In larger arrays their share stays the same, and a group takes no longer.
             most = max(4, self.rows * self.columns // 64)
             lanes = max(n for n in range(1, most + 1) if self.group % n == 0)
             object.__setattr__(self, "post_lanes", lanes)
@@ -354,8 +358,8 @@ class Arch:
 
     @cached_property
     def copy_bits(self) -> int:
-        """Bits of POST's field `slot` that say which group of a word is written; those above them
-        say how far apart copies of it are written, on chips with banks."""
+        """Bits of POST's field `slot` that say which group of a word is written; others say how far
+        apart copies of it are, on chips with banks."""
         return (self.slots - 1).bit_length()
 
     def height_of(self, channels: int) -> int:
@@ -372,8 +376,7 @@ class Arch:
         return self.rows * self.columns * self.lanes
 
     def utilization(self, macs: int, cycles: int) -> float:
-        """The share that so many multiply-accumulates are of what the array can do in so many
-        cycles; 0 in none."""
+        """The share of what the array can do in so many cycles; 0 in none."""
         return macs / (cycles * self.macs_per_cycle) if cycles else 0.0
 
     # Exact sums.
@@ -434,16 +437,15 @@ class Arch:
 
     @cached_property
     def first_bits(self) -> int:
-        """Bits of a signed number that holds every result before it meets its operand. Integers
-        may be rounded more finely than the activation format does."""
+        """Bits of a signed number that holds every result before it meets its operand; integers may
+        be finer ones."""
         if self.operand_depth and self.activation.uniform:
             return max(min(FIRST_BITS, self.multiplier_bits - FIRST_BELOW), self.last_bits)
         return self.last_bits
 
     @cached_property
     def last_bits(self) -> int:
-        """Bits of a signed number that holds every result, those that are looked up in tables
-        among them."""
+        """Bits of a signed number that holds every result, also those looked up in tables."""
         width = self.activation.width
         if self.table_depth and self.activation.uniform:
             width = max(width, self.table_address_bits)
@@ -451,8 +453,7 @@ class Arch:
 
     @cached_property
     def rounded_bits(self) -> int:
-        """An integer result is rounded to -2**rounded_bits to 2**rounded_bits - 1, before the zero
-        point is added; what is beyond is below or above all limits."""
+        """Integers are rounded to -2**rounded_bits to 2**rounded_bits - 1, or are beyond limits."""
         return max(self.last_bits, self.first_bits - 1)
 
     @cached_property
@@ -507,9 +508,8 @@ class Arch:
         return fields
 
     def offset_unit(self, first: bool) -> int:
-        """What the lowest bit of an offset weighs, in 2**-OFFSET_FRACTION of a step of the result
-        to which it is added: one that is written, or `first` one that will be combined with an
-        operand, whose steps are finer."""
+        """What the lowest bit of an offset weighs, in 2**-OFFSET_FRACTION of a step of a result, or
+        of a `first` one, which will be combined with an operand and whose steps are finer."""
         return 1 << first * (self.rounded_bits - self.last_bits)
 
     @cached_property

@@ -11,16 +11,15 @@ from .arch import Arch
 from .memories import MEMORIES, Space
 from .numbers import PAGE_BYTES, SHIFT_BITS
 
-__all__ = ["ARRAY_EDGE", "FETCHES", "ITEMS", "LANE_ENTRY", "LOAD_BURSTS", "PART_BITS", "POOLING",
-           "POST_START", "REVISIT", "ROWS_A_CYCLE", "STORE_BURSTS", "TABLE_LOOKUP",
-           "array_latency", "booth_digits", "burst_limit", "code_unit", "column_delay",
-           "delivery_beats", "delivery_cycles", "float_stages", "folded_operands", "folded_rows",
-           "item_latency",
-           "lane_factor_bits", "lane_limit_bits", "lane_number_bits", "operand_image_bits",
-           "operand_lane_latency", "pool_stages", "post_lane_latency", "product_latency",
-           "product_parts", "product_rows", "read_period", "rounding_latency", "rounding_levels",
-           "scale_stages", "second_turn", "shared_latency", "shortest_pass", "sum_latency",
-           "word_latency"]
+__all__ = ["ARRAY_EDGE", "FETCHES", "ITEMS", "LOAD_BURSTS", "PART_BITS", "POOLING", "POST_START",
+           "REVISIT", "ROWS_A_CYCLE", "STORE_BURSTS", "TABLE_LOOKUP", "array_latency",
+           "booth_digits", "burst_limit", "code_unit", "column_delay", "delivery_beats",
+           "delivery_cycles", "few_stages", "float_stages", "folded_operands", "folded_rows",
+           "item_latency", "lane_entry", "lane_factor_bits", "lane_limit_bits", "lane_number_bits",
+           "operand_image_bits", "operand_lane_latency", "pool_stages", "post_lane_latency",
+           "product_latency", "product_parts", "product_rows", "read_period", "rounding_latency",
+           "rounding_levels", "scale_stages", "second_turn", "shared_latency", "shortest_pass",
+           "sum_latency", "word_latency"]
 
 #: Instructions that the sequencer has requested and that have not come.
 FETCHES = 4
@@ -37,9 +36,6 @@ REVISIT = 4
 ARRAY_EDGE = 1
 #: Cycles from the acceptance of a POST instruction to its first read.
 POST_START = 2
-#: Cycles from POST's decision to read an accumulator word to its arrival at the lanes: the address,
-#: the memory, a register since the output of a block RAM is late, the choice of columns.
-LANE_ENTRY = 4
 #: Cycles of pooling: the column, the comparison with the window's others, the choice.
 POOLING = 3
 #: Cycles from a number to the table word at its address: the memory's own register and one more.
@@ -203,12 +199,27 @@ def rounding_levels(form: Format, width: int) -> int:
     return max(SHIFT_BITS, (width - 1 - form.significand_bits).bit_length())
 
 
-def rounding_latency(form: Format, width: int) -> int:
+def few_stages(arch: Arch) -> bool:
+    """Whether a post lane of integers has few registers."""
+    return arch.post_stages == "few" and arch.activation.uniform
+
+
+def rounding_latency(arch: Arch, width: int) -> int:
     """Cycles of a rounding of a signed number of `width` bits to the activation format."""
-    # integers: three of the shift, one for what is cut off, two of the limits and the zero point;
-    # floats: what the first shift is; the shifts, the last two in one; rounding, largest, sign;
-    # two of the limits
-    return rounding_levels(form, width) + 5 if form.floating else 6
+    if arch.activation.floating:
+        # what the first shift is; the shifts, the last two in one; rounding, largest, sign;
+        # two of the limits
+        return rounding_levels(arch.activation, width) + 5
+    # three of the shift, one for what is cut off, two of the limits and the zero point; of few,
+    # the shift, and all that follows
+    return 2 if few_stages(arch) else 6
+
+
+def lane_entry(arch: Arch) -> int:
+    """Cycles from POST's decision to read an accumulator word to its arrival at the lanes: the
+    address, the memory and, on most chips, a register since the output of a block RAM is late and
+    the choice of columns."""
+    return 2 if arch.post_stages == "few" and not arch.operand_depth else 4
 
 
 def lane_number_bits(arch: Arch) -> int:
@@ -245,7 +256,7 @@ def post_lane_latency(arch: Arch) -> int:
     addend = arch.addend_bits > 0 or arch.operand_depth > 0
     # the sum with the bias, the choice of the slope, the product, the offset, the rounding
     return (1 + arch.leaky + product_latency(arch, number, factor, addend) + arch.slope_offsets
-            + rounding_latency(arch.activation, number + factor))
+            + rounding_latency(arch, number + factor))
 
 
 def operand_lane_latency(arch: Arch) -> int:
@@ -256,17 +267,17 @@ def operand_lane_latency(arch: Arch) -> int:
     # images and the choice of factors; the product; the choice of sum or product
     least = 1 + 2 * arch.activation.floating + product + 1
     # A result's second turn comes an odd number of cycles after its first, see `Post`.
-    return least + (_read_to_first(arch) + least - LANE_ENTRY + 1) % 2
+    return least + (_read_to_first(arch) + least - lane_entry(arch) + 1) % 2
 
 
 def second_turn(arch: Arch) -> int:
     """Cycles by which a result's second turn through a post lane follows the first: odd."""
-    return _read_to_first(arch) + operand_lane_latency(arch) - LANE_ENTRY
+    return _read_to_first(arch) + operand_lane_latency(arch) - lane_entry(arch)
 
 
 def _read_to_result(arch):
     """Cycles from a read to the result where it can be looked up."""
-    return LANE_ENTRY + post_lane_latency(arch) + (arch.table_depth > 0)
+    return lane_entry(arch) + post_lane_latency(arch) + (arch.table_depth > 0)
 
 
 def _read_to_first(arch):
@@ -278,7 +289,7 @@ def item_latency(arch: Arch, *, raw: int = 0, operand: int = 0, table: int = 0) 
     """Cycles from POST's read of an item's last accumulator word to the item's write; the arguments
     are fields of the instruction."""
     if raw:
-        return LANE_ENTRY + 2
+        return lane_entry(arch) + 2
     # results that are not combined are pooled
     second = second_turn(arch) if operand else POOLING
     return _read_to_result(arch) + second + 1 + TABLE_LOOKUP * table

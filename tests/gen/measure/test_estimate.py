@@ -120,7 +120,8 @@ def test_more_costs_more():
 
 @pytest.mark.parametrize(("change", "target", "why"), [
     ({}, "xc7", "only for ecp5"), ({"shared_columns": 4}, "ecp5", "4 columns"),
-    ({"stages": 2}, "ecp5", "stages"), ({"lanes": 64}, "ecp5", "with 64 lanes"),
+    ({"stages": 2}, "ecp5", "stages"), ({"post_stages": "few"}, "ecp5", "post.stages"),
+    ({"lanes": 64}, "ecp5", "with 64 lanes"),
     ({"weight": "int5"}, "ecp5", "int8 x int5")])
 def test_what_was_not_measured_is_refused(change, target, why):
     with pytest.raises(UserError, match=why):

@@ -34,6 +34,12 @@ ARCHS = {
     # a multiplication of operands in two cycles
     "folded": Arch(rows=4, columns=4, post_lanes=2, activation="int4", weight="int4", leaky=True,
                    multiplier_bits=17, post_multiplier="luts", operand_depth=32, **MEMORIES),
+    "few": Arch(rows=4, columns=8, post_lanes=2, activation="int5", weight="int4", leaky=True,
+                slope_offsets=True, table_depth=64, post_stages="few", prefetch=False, **MEMORIES),
+    "few with operands": Arch(rows=4, columns=4, post_lanes=2, activation="int4", weight="int4",
+                              multiplier_bits=15, operand_depth=32, post_stages="few", **MEMORIES),
+    "few signs": Arch(rows=2, columns=4, lanes=4, post_lanes=2, activation="bipolar1",
+                      weight="bipolar1", post_stages="few", **MEMORIES),
     "float": Arch(rows=2, columns=2, post_lanes=2, activation="e3m2", weight="e3m2",
                   operand_depth=32, prefetch=False, **MEMORIES),
     "signs": Arch(rows=2, columns=4, lanes=4, post_lanes=2, activation="bipolar1",

@@ -65,6 +65,7 @@ def set_limits(ctx, dut, zero_point, low, high):
 
 @pytest.mark.parametrize("activation, weight, accumulator, leaky, fraction", [
     ("int8", "int8", None, False, 16), ("int8", "int8", None, False, (17, 16)),
+    ("int4 few", "int4", None, False, (15, 0)), ("int8 few", "int8", None, True, 16),
     ("e3m2", "e3m2", None, True, (16, 9)), ("int4", "int8", 24, False, 26),
     ("int1", "int3", None, False, 0), ("int16", "int16", 48, False, 16),
     ("e3m2", "e3m2", None, False, 16), ("e4m3", "e4m3", None, False, 0),
@@ -76,8 +77,10 @@ def set_limits(ctx, dut, zero_point, low, high):
 ])
 def test_every_stage_rounds_as_the_numerics_say(activation, weight, accumulator, leaky, fraction):
     narrow, fraction = fraction if isinstance(fraction, tuple) else (26, fraction)
+    activation, _, few = activation.partition(" ")
     arch = Arch(rows=2, columns=2, activation=activation, weight=weight, accumulator=accumulator,
-                leaky=leaky, bias_fraction=fraction, multiplier_bits=narrow)
+                leaky=leaky, bias_fraction=fraction, multiplier_bits=narrow,
+                post_stages=few or "auto")
     unit = arch.addend_unit
     rng = random.Random(f"{activation} {weight}")
     bits, width = arch.accumulator_bits, arch.activation.width
@@ -97,7 +100,7 @@ def test_every_stage_rounds_as_the_numerics_say(activation, weight, accumulator,
             a = rng.choice((top, -top - 1, 0, rng.randint(-(1 << size), (1 << size) - 1)))
             b = rng.choice((top, -top - 1, 0, rng.randint(-(1 << size), (1 << size) - 1), -a))
             b = max(-top - 1, min(top, b))
-            m = rng.choice((0, 1, 3, 1 << 15, 1 << arch.multiplier_bits - 1,
+            m = rng.choice((0, 1, 3, 1 << 14, 1 << arch.multiplier_bits - 1,
                             (1 << arch.multiplier_bits) - 1,
                             rng.getrandbits(arch.multiplier_bits)))
             s = rng.choice((0, 1, size, min(63, size + 17), 25, 63, rng.getrandbits(SHIFT_BITS)))
@@ -144,12 +147,13 @@ def test_every_stage_rounds_as_the_numerics_say(activation, weight, accumulator,
     simulator.run()
 
 
-@pytest.mark.parametrize("activation, depth", [("int8", 2), ("int4", 0), ("int8", 0), ("int2", 2)])
-def test_offsets_and_late_slopes(activation, depth):
+@pytest.mark.parametrize("activation, depth, stages", [
+    ("int8", 2, "auto"), ("int4", 0, "auto"), ("int8", 0, "few"), ("int2", 2, "few")])
+def test_offsets_and_late_slopes(activation, depth, stages):
     """Turns of every kind one after the other: first and second ones, those whose slopes and
     offsets they are and others, offsets of either unit."""
     arch = Arch(rows=2, columns=2, activation=activation, weight=activation, leaky=True,
-                slope_offsets=True, operand_depth=depth)
+                slope_offsets=True, operand_depth=depth, post_stages=stages)
     rng = random.Random(f"offsets {activation} {depth}")
     dut, form, bits = PostLane(arch=arch), arch.activation, arch.accumulator_bits
     size, m_bits = arch.parameters["offset"][0], arch.multiplier_bits

@@ -12,7 +12,7 @@ from systolith.hw.core import load, post, result_writer, window_reader
 from systolith.hw.core.window_reader import mark_layout
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.isa import Destination, Opcode, Pooling
-from systolith.hw.spec.timing import ITEMS, LANE_ENTRY, LOAD_BURSTS
+from systolith.hw.spec.timing import ITEMS, LOAD_BURSTS, lane_entry
 from systolith.hw.spec.widths import payload
 
 from .proofs import fails, named, opened, parts, planted, prove, watched, written
@@ -237,7 +237,7 @@ def prove_post(post, arch, folder, **patches):
     for n, (parity, there, counts, mark) in reversed([*enumerate(pipeline, 1)]):
         result = named(m, there & counts)
         # raw results are written when they enter the lanes
-        ok += [~(there & raw)] if n > LANE_ENTRY + 1 else []
+        ok += [~(there & raw)] if n > lane_entry(arch) + 1 else []
         ok += [~there | (running & ~begin & ~ended),
                ~result | ((mark.chunk == chunk) & (mark.whole == (chunk == final)))]
         if arch.operand_depth:
@@ -247,7 +247,7 @@ def prove_post(post, arch, folder, **patches):
             (total + result)[:6], (items + (result & to_store & (raw | mark.whole)))[:6]))
     lanes = [data.View(mark_layout(arch), own[f"mark_{n}"]) for n in range(
         1, sum(name.startswith("mark_") for name in own) + 1)]
-    ok += [~mark.again | (mark.valid & operand & (n >= LANE_ENTRY))
+    ok += [~mark.again | (mark.valid & operand & (n >= lane_entry(arch)))
            for n, mark in enumerate(lanes, 1)]
     ok += [~mark.valid | (operand & mark.again) for mark in (
         data.View(mark_layout(arch), own[name]) for name in own if name.startswith("returning_"))]

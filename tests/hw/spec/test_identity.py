@@ -12,7 +12,7 @@ OTHER = dict(
     accumulator_depth=64,
     parameter_depth=16, operand_depth=8, table_depth=256, leaky=True, bias_fraction=3,
     multiplier_bits=17,
-    post_multiplier="luts", scale_multiplier="luts", bus_bits=32,
+    post_multiplier="luts", post_stages="few", scale_multiplier="luts", bus_bits=32,
     burst_beats=8, queue_depth=3, clock_mhz=7.0, structure="lut6", stages=1, shared_columns=2,
     depthwise=True, weight_widths=(4,), weight_pools=(4,), side_taps=True, load_windows=True,
     two_writes=True, counters=False, post_lanes=2, address_bits=20,

@@ -33,8 +33,9 @@ def test_latencies_add_up():
         timing.second_turn(arch) - timing.POOLING)
     floats = Arch(rows=4, columns=4, activation="e4m3", weight="e4m3")
     plain = Arch(rows=4, columns=4)
-    assert timing.rounding_latency(floats.activation, 80) == 7 + 5
-    assert timing.rounding_latency(plain.activation, 80) == 6
+    assert timing.rounding_latency(floats, 80) == 7 + 5
+    assert timing.rounding_latency(plain, 80) == 6
+    assert timing.rounding_latency(replace(plain, post_stages="few"), 80) == 2
     leaky = Arch(rows=4, columns=4, leaky=True)
     assert timing.item_latency(leaky) == timing.item_latency(plain) + 1
     assert timing.item_latency(leaky, raw=1) == timing.item_latency(plain, raw=1)

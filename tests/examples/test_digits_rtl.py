@@ -15,7 +15,7 @@ IMAGES = 16
 
 @pytest.mark.parametrize("network, chip", [
     ("digits-cnn", "ulx3s-8x8-e3m2"), ("digits-cnn-int8", "ulx3s-8x8"),
-    ("digits-mlp-bnn", "ulx3s-bnn")])
+    ("digits-mlp-bnn", "ulx3s-bnn"), ("digits-small-int4", "icebreaker-int4")])
 def test_rtl_equals_golden_model_and_cycle_model(network, chip, tmp_path):
     made = build(DIGITS / f"{network}.onnx", load_chip(chip), tmp_path / "out", area=False)
     images, _ = read_digits(DIGITS / "digits-test.npz", made.graph.encoders[0].shape)

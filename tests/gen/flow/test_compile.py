@@ -101,7 +101,8 @@ def _residual(form):
 
 @pytest.mark.parametrize("name", preset_names())
 def test_residual_networks_run_on_presets(name, monkeypatch, tmp_path):
-    """Out of the box, those of 4-bit integers on chips of int8, too; binary chips have no sums."""
+    """Out of the box, those of 4-bit integers on chips of int8, too; binary chips have no sums, and
+    the smallest of integers no memory for operands."""
     monkeypatch.setattr(build_module, "core_verilog", lambda arch: "")
     monkeypatch.setattr(build_module, "board_verilog", lambda arch, core: "")
     chip = load_chip(name)
@@ -112,6 +113,11 @@ def test_residual_networks_run_on_presets(name, monkeypatch, tmp_path):
         with pytest.raises(UserError, match="a binary chip's results are signs; choose a chip w"):
             build(path, chip, tmp_path / "out", area=False)
         chip = load_chip("sim-16x16-int8")              # as the message advises
+    elif not chip.operand_depth:
+        with pytest.raises(UserError, match="no operand memory; set buffers"):
+            build(path, chip, tmp_path / "out", area=False)
+        assert name == "icebreaker-int4"                # what has no room for it
+        return
     made = build(path, chip, tmp_path / "out", area=False)
     assert sum(layer.operand is not None for layer in made.graph.layers) == 2
     x = np.float32(net.rng.standard_normal((2, 3, 8, 8)))
@@ -122,9 +128,11 @@ def test_residual_networks_run_on_presets(name, monkeypatch, tmp_path):
     assert (found == evaluate(model, x)[result]).mean() > 0.9
 
 
-def test_the_binary_digits_run_in_the_memory_of_an_icebreaker():
-    arch = load_chip("icebreaker-bnn")
-    model = Path(__file__).parents[3] / "examples" / "digits" / "digits-mlp-bnn.onnx"
+@pytest.mark.parametrize("chip, network", [
+    ("icebreaker-bnn", "digits-mlp-bnn"), ("icebreaker-int4", "digits-small-int4")])
+def test_digits_run_in_the_memory_of_an_icebreaker(chip, network):
+    arch = load_chip(chip)
+    model = Path(__file__).parents[3] / "examples" / "digits" / f"{network}.onnx"
     _, program = compile_network(model, arch)
     check_program(program)
     assert program.window_bytes <= BOARDS[arch.board].memory_bytes == 1 << arch.address_bits

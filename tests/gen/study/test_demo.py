@@ -56,7 +56,7 @@ def test_files_are_what_the_commands_take(tmp_path):
     assert [path.name for path in files] == [
         "calibration.npy", "digits-cnn-float.onnx", "digits-cnn-int8.onnx", "digits-cnn.onnx",
         "digits-mlp-bnn.onnx", "digits-pokebnn.onnx", "digits-residual-bnn.onnx",
-        "digits-resnet-float.onnx",
+        "digits-resnet-float.onnx", "digits-small-float.onnx", "digits-small-int4.onnx",
         "digits.npz", "labels.npy",
         "manifest.json", "x.npy"]
     images = np.load(tmp_path / "digits" / "x.npy")

@@ -120,7 +120,7 @@ class Interpreter:
                 for block in range(i.blocks):
                     times = 1
                     if (ky, kx, block) == (0, 0, 0):
-                        times = i.accumulate * (1 + i.double)
+                        times = i.accumulate * (1 + (i.double and arch.bit_planes))
                     rows = []
                     height = i.height * arch.height_unit or arch.rows
                     own = arch.weight.width
@@ -189,7 +189,7 @@ class Interpreter:
         arch, words = self.arch, []
         seen = []               # of each pixel, whether it counts
         vector, lanes = arch.vector, arch.lanes
-        scale = 1
+        scale = 1 << arch.weight.width * (i.double and arch.wide_weights)
         if i.signs:
             parts = 2 if arch.packed_halves else arch.activation.width
             vector, lanes = (n * parts for n in (vector, lanes))
@@ -240,8 +240,8 @@ class Interpreter:
                 for result in range(i.results_x):
                     begin = (oy * i.out_x + result * i.start_x) * i.pool_y + start * i.start_y
                     self.add(i, pixel, times, [
-                        sum(words[begin + row][column] * rows[row][column]
-                            for row in range(arch.rows) if rows[row][column])
+                        scale * sum(words[begin + row][column] * rows[row][column]
+                                    for row in range(arch.rows) if rows[row][column])
                         for column in range(arch.columns)])
                     pixel += 1
 

@@ -40,6 +40,11 @@ WALKS = {
         "sim/machine/iss.py",                   # how halves are multiplied
         "sim/random/graphs.py",                 # which layers random networks have
         "gen/compile/halves.py", "gen/compile/maps.py"},        # which layers use it
+    "wide_weights": OPTION - {"gen/measure/module_terms.py"} | {
+        "gen/measure/estimate.py",              # refused, as it was not measured
+        "hw/core/accumulator.py", "hw/core/compute.py",         # what counts more
+        "sim/machine/iss.py", "sim/random/programs.py", "sim/random/graphs.py",
+        "gen/compile/layer.py"},                # which layers use it
     "side_taps": OPTION | {
         "hw/spec/legality.py",                  # ARRAY.side
         "hw/core/array.py", "hw/core/compute.py",               # the rows' delays
@@ -78,7 +83,8 @@ WALKS = {
         "sim/random/graphs.py"},                # random weights, few of them different
     "bit_planes": OPTION | {
         "hw/spec/legality.py",                  # ARRAY.double
-        "hw/core/compute.py", "hw/core/accumulator.py",         # the control, and what doubles
+        "hw/core/accumulator.py",               # what doubles
+        "sim/machine/iss.py", "sim/random/programs.py",         # what ARRAY.double means
         # functions of the same name: integers cut into their bits
         "sim/machine/host.py", "sim/model/narrow_sums.py"},
     "leaky": OPTION | {

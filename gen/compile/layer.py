@@ -147,13 +147,24 @@ class Layer:
 
     @cached_property
     def addends(self) -> list[Weights]:
-        """Weights of the chip's range whose sum is the layer's weights: these alone, but where they
-        are integers of more bits. More than MOST_ADDENDS: `check_layer` refuses the layer."""
+        """Weights of the chip's range whose sum is the layer's weights (see also `wide`): these
+        alone, but where they are integers of more bits. More than MOST_ADDENDS: `check_layer`
+        refuses the layer."""
         if self.signs or self.arch.weight.block_scale or self.in_planes:
             return [self.conv.weights]
         form = self.arch.weight
         assert not isinstance(form, str)
-        return self.conv.weights.addends(form, MOST_ADDENDS)
+        found = self.conv.weights.addends(form, MOST_ADDENDS)
+        if len(found) > 1 and self.arch.wide_weights:
+            return self.conv.weights.halves(form) or found
+        return found
+
+    @cached_property
+    def wide(self) -> bool:
+        """Whether its weights are two of the chip's, of which the second, as passes of turn 1,
+        counts 2**bits times."""
+        return len(self.addends) == 2 and self.arch.wide_weights and bool(
+            self.conv.weights.halves(self.arch.weight))
 
     @property
     def bands(self) -> int:

@@ -102,11 +102,12 @@ class LayerCode:
                                               self.layer.stored(self.plan.parts, block),
                                               strict=True):
             region, weight = self._input(tile, part), self.layer.weight(turn, used)
-            double = before not in (None, weight)
+            upper = self.layer.wide and turn == 1
+            double = upper or before not in (None, weight)
             offset = first + stored * self.layer.pass_words
             for weight_base, box in self._weights(group, block, used, offset):
                 self._array(region, box, sub, sums, weight_base, accumulate, double)
-                accumulate, double = 1, False
+                accumulate, double = 1, upper
             before = weight
         operand = self._operand(block, sub)
         for group in range(self.layer.column_groups(block)):

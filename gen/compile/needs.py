@@ -253,6 +253,11 @@ SAVINGS = (
     Need("two_writes", _has_windows, "images whose words LOAD makes in nearly every cycle"),
     Need("packed_halves", _reads_halves, "layers of activations and weights of half the bits"),
     Need("weight_widths", _narrow_bits, "weights of few bits", all_of=True),
+    Need("wide_weights", lambda conv, tensors, arch: _plain_integers(arch.weight) and (
+        arch.weight.width <= 8 and conv.weights.format.complete
+        and conv.weights.format.width > arch.weight.width
+        and conv.weights.in_format(arch.weight) is None
+        and bool(conv.weights.halves(arch.weight))), "weights of up to twice the bits"),
     Need("weight_pools", _pool_bits, "few different weights", all_of=True, turns=True),
 )
 #: What an option must save of the cycles, as a share, to be worth having.

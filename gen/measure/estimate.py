@@ -151,6 +151,8 @@ def estimate(arch: Arch, target: str = "ecp5", *, dsp: bool | str = True) -> Est
     why = None
     if arch.weight_pools:
         why = "buffers.weight_pools"
+    elif arch.wide_weights:
+        why = "array.wide_weights"
     elif arch.float_sums:
         why = "array.sums"
     elif arch.two_writes:

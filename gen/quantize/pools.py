@@ -1,30 +1,39 @@
-"""Weight pools: the few weights that a layer's weights are rounded to, found by clustering.
+"""Weights of which a layer has some integers alone: pools, and sums of two of a chip's weights.
 
 A layer of `pool4` has int8 weights of which at most 16 are different, one of them 0, for all of its
 channels, each of which has a scale of its own; so a chip with `buffers.weight_pools` keeps 4 bits
 of each. Clusters in one dimension can be found exactly: the centers are integers, so that dynamic
 programming over them, outwards from 0, takes as many steps as there are centers (as Wang and
 Song's Ckmeans.1d.dp, 2011, does over data).
+
+A layer of `dual4` has two tensors of int4 whose sum with scales of a ratio of 16 its weights are:
+integers from -119 to 119, of which a chip of int4 with `array.wide_weights` makes two passes
+(Choukroun et al., Low-bit quantization of neural networks for efficient inference, 1902.06822,
+have two tensors with any ratio).
 """
 
 import re
 
 import numpy as np
-from systolith.hw.formats import Format, parse
+from systolith.hw.formats import Format, Int, parse
 
 from .calibrate import largest
 
-__all__ = ["best_pool", "fit_pool", "round_to_pool", "weight_form"]
+__all__ = ["best_pool", "dual_numbers", "fit_numbers", "fit_pool", "round_to_pool",
+           "weight_form"]
 
 _NAME = re.compile(r"(?:(int\d+):)?pool([2-4])")
+_DUAL = re.compile(r"dual([2-8])")
 #: Rounds in which scales and pool are fitted to each other, and the least that one must save.
 _ROUNDS, _GAIN = 20, 1e-4
 
 
 def weight_form(name: str) -> tuple[Format, int | None]:
     """(format, bits of a pool's codes) of a name of weights: "pool4" is int8 in a pool of 16,
-    "int6:pool3" int6 in one of 8; for other formats bits are None. Raises ValueError for a name
-    that is none."""
+    "int6:pool3" int6 in one of 8; for other formats bits are None. "dual4" is int8. Raises
+    ValueError for a name that is none."""
+    if (dual := _DUAL.fullmatch(name)) is not None:
+        return Int(2 * int(dual[1])), None
     found = _NAME.fullmatch(name)
     if found is None:
         return parse(name), None
@@ -32,6 +41,33 @@ def weight_form(name: str) -> tuple[Format, int | None]:
     if form.width <= bits:
         raise ValueError(f"{name!r}: numbers of weights in a pool must have fewer bits than {form}")
     return form, bits
+
+
+def dual_numbers(name: str) -> np.ndarray | None:
+    """The integers, ascending, that weights of the format "dualN" are, as many above 0 as below;
+    None for other names."""
+    dual = _DUAL.fullmatch(name)
+    if dual is None:
+        return None
+    top = ((1 << int(dual[1]) - 1) - 1) * ((1 << int(dual[1])) + 1)
+    return np.arange(-top, top + 1)
+
+
+def fit_numbers(numbers: np.ndarray, weight: np.ndarray, axis: int, method: str = "mse"
+                ) -> tuple[np.ndarray, np.ndarray]:
+    """(scales [channels], weights rounded to these integers); "mse": of scales that reach from a
+    tenth of a channel's largest weight to that, the one with the least squared error."""
+    rows = np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1).astype(np.float64)
+    peak = np.abs(rows).max(axis=1)
+    whole = np.where(peak > 0, peak, 1.0) / numbers[-1]
+    best, least = whole, np.full(len(rows), np.inf)
+    for part in np.linspace(1, 0.1, 91) if method == "mse" else (1.0,):
+        tried = (whole * part).astype(np.float32)
+        error = np.square(rows - round_to_pool(numbers, rows, tried[:, None])).sum(axis=1)
+        best, least = np.where(error < least, tried, best), np.minimum(error, least)
+    scales = best.astype(np.float32)
+    shape = [-1 if n == axis else 1 for n in range(weight.ndim)]
+    return scales, round_to_pool(numbers, weight, scales.reshape(shape))
 
 
 def best_pool(numbers: np.ndarray, importance: np.ndarray, count: int, top: int) -> np.ndarray:

@@ -29,8 +29,8 @@ class Recipe:
     Attributes
     ----------
     activation, weight : str
-        Number formats, as `hw.formats.parse` reads them; weights also in pools, as of
-        `pools.weight_form`.
+        Number formats, as `hw.formats.parse` reads them; weights also in pools
+        and as dual tensors, as of `pools.weight_form`.
     range : str
         How ranges of activations are chosen: one of `calibrate.RANGES`.
     weight_range : str or None
@@ -154,7 +154,7 @@ class Recipe:
         if self.weight_range not in (None, *WEIGHT_RANGES):
             raise UserError(f"weight_range must be one of {', '.join(WEIGHT_RANGES)}, not "
                             f"{self.weight_range!r}")
-        few = weight_form(self.weight)[1] is not None
+        few = "pool" in self.weight or "dual" in self.weight
         if self.weight_range == "sawb" and not half_steps and not (
                 not few and weight.uniform and weight.signed and weight.width in SAWB
                 and weight.block_scale is None):

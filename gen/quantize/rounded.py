@@ -14,7 +14,7 @@ from .blocks import block_numbers, fit_blocks, top
 from .calibrate import Quantizer, fit_weights, largest, round_weights
 from .network import FloatNetwork, attribute, output_axis, set_parameters
 from .places import VIEWS, Places
-from .pools import fit_pool, round_to_pool, weight_form
+from .pools import dual_numbers, fit_numbers, fit_pool, round_to_pool, weight_form
 from .recipe import Recipe
 from .rounding import Correlation, round_by_results
 
@@ -60,7 +60,7 @@ class RoundedLayer:
     least : array [slices] or 0
         No scale may be smaller, for the bias's sake.
     pool : array or None
-        The integers that its weights are rounded to, where they are few.
+        The integers that its weights are rounded to, where these are not all of the format.
     """
     recipe: Recipe
     form: Format
@@ -133,8 +133,10 @@ class RoundedNetwork:
         weight, axis = self.network.constants[node.input[1]], output_axis(node)
         own = self.recipe.of(node.name)
         form, bits = weight_form(own.weight)
-        steps, least, pool = None, 0.0, None
-        if bits is not None:
+        steps, least, pool = None, 0.0, dual_numbers(own.weight)
+        if pool is not None:
+            scales, rounded = fit_numbers(pool, weight, axis, own.weight_method)
+        elif bits is not None:
             scales, pool, rounded = fit_pool(form, weight, axis, bits, own.weight_method)
         elif form.block_scale is None:
             scales, rounded = fit_weights(form, weight, axis, own.weight_method)

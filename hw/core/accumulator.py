@@ -38,7 +38,8 @@ class AccumulatorColumn(wiring.Component):
         adds to it, exactly, or saturating where arch.accumulator says so. Without `valid` it is
         padding that contributes nothing, whatever the array has made of it: zero stands for it.
     double : In(1)
-        It adds to twice the word instead; only with arch.bit_planes.
+        It adds to twice the word instead, with arch.bit_planes; or the sum counts 2**bits times,
+        bits being a weight's, with arch.wide_weights; only with either.
     enable_out, first_out, valid_out, address_out, double_out : Out
         The control, one cycle later, for the next column.
     sum : In(signed(arch.scaled_bits))
@@ -52,7 +53,7 @@ class AccumulatorColumn(wiring.Component):
     def __init__(self, *, arch: Arch) -> None:
         self.arch = arch
         address_bits = range(arch.accumulator_depth)
-        double = {"double": In(1), "double_out": Out(1)} if arch.bit_planes else {}
+        double = {"double": In(1), "double_out": Out(1)} if arch.counts_more else {}
         super().__init__({
             **double,
             "enable": In(1), "first": In(1), "valid": In(1), "address": In(address_bits),
@@ -90,9 +91,10 @@ class AccumulatorColumn(wiring.Component):
                 delayed(value, f"{value.name}_later") for value in (enable, first, valid, address))
         held = Signal(signed(bits + self.arch.bit_planes), reset_less=True)
         word = own.data
-        if self.arch.bit_planes:
+        if self.arch.counts_more:
             double = delayed(self.double, "double")
             m.d.comb += self.double_out.eq(double)
+        if self.arch.bit_planes:
             word = Mux(double, own.data << 1, own.data)
         m.d.sync += held.eq(Mux(first, 0, word))
 
@@ -107,6 +109,9 @@ class AccumulatorColumn(wiring.Component):
                 m.d.sync += write.data.eq(0)
             return m
         total = Signal(signed(bits + 1 + self.arch.bit_planes))
+        if self.arch.wide_weights:
+            number = Mux(delayed(double, "double_then"), self.sum << self.arch.weight.width,
+                         self.sum)
         if self.arch.bit_planes:
             number = Mux(adds, self.sum, 0)
         else:

@@ -375,7 +375,7 @@ class Compute(ExecutionUnit):
         arch, new = self.arch, self.i.payload
         control = Signal(data.StructLayout({
             "enable": 1, "first": 1, "valid": 1, "address": range(arch.accumulator_depth),
-            **({"double": 1} if arch.bit_planes else {})}))
+            **({"double": 1} if arch.counts_more else {})}))
         def after(value):
             register = Signal.like(value, reset_less=True)
             m.d.sync += register.eq(value)
@@ -387,9 +387,9 @@ class Compute(ExecutionUnit):
                      control.address.eq(after(results.address)),
                      control.valid.eq(pixels.inside | after(counts)),
                      control.first.eq(after(after(pixels.first_pass) & ~adds))]
-        if arch.bit_planes:
-            m.d.comb += control.double.eq(
-                after(after(pixels.first_pass & flow.fields["double"])))
+        if arch.counts_more:
+            now = pixels.first_pass | Const(arch.wide_weights, 1)
+            m.d.comb += control.double.eq(after(after(now & flow.fields["double"])))
         for stage in range(2, self._to_column):
             delayed = Signal.like(control, name=f"control_{stage}", reset_less=True)
             m.d.sync += delayed.eq(control)

@@ -115,6 +115,9 @@ class Arch:
         "that read int4 between layers of int8, with weights of int4, take half the passes. For "
         "activations and weights of the same 4, 8, 12 or 16 bits, one lane, shared_columns = 1, "
         "and rows and columns with an even common divisor; not with packed_signs."))
+    wide_weights: bool = field(default=False, metadata=key("array.wide_weights", Switch(),
+        "Whether sums can count 2**bits times, bits being array.weight's, so that weights of "
+        "twice the bits (dual4 on int4) take two passes. For integers."))
     post_lanes: int = field(default=None, metadata=key(  # type: ignore[assignment]  # a number in
         "post.lanes", Whole(1, 256, none="auto"),        # every chip that is made
         "Channels that post-processing finishes per cycle; divides columns and rows * lanes. "
@@ -431,6 +434,7 @@ class Arch:
         most = max(self.largest_k, self.pass_terms) * self.largest_factor
         return self.sum_bits(most) + self.float_sums        # floats may round up
 
+    counts_more = property(lambda self: self.bit_planes or self.wide_weights)
     float_sums = property(lambda self: self.sums != "integers")
     exact_sums = property(lambda self: self.accumulator is None and not self.float_sums)
     kept_bits = property(lambda self: 16 if self.float_sums else self.accumulator_bits)
@@ -557,13 +561,9 @@ class Arch:
         """Bits that weights can have instead of the format's, and their codes in pools."""
         return (*self.weight_widths, *self.weight_pools)
 
-    @cached_property
-    def pool_depth(self) -> int:
-        """Words of the pool memory, a weight each; for each pool as many as for the largest."""
-        return len(self.weight_pools) << max(self.weight_pools, default=0)
-
+    # words, a weight each, for each pool as many as for the largest
+    pool_depth = property(lambda self: len(self.weight_pools) << max(self.weight_pools, default=0))
     pool_bits = property(lambda self: self.weight.width)
-
     @cached_property
     def pool_bytes(self) -> int:
         """Bytes of a pool word outside: one beat."""

@@ -206,8 +206,9 @@ OPCODES = {
         _count("results_x", 11, "fed from the top: results in a row"),
         Field("replicate", 1, "1: padding repeats the nearest pixel of the map: y is clipped to "
                               "0...y_last and x to 0...x_last; 0: padding as pad_valid says"),
-        Field("double", 1, "1: the first pass doubles the accumulators before it adds; chips with "
-                           "bit planes only"),
+        Field("double", 1, "1: on chips with bit planes, the first pass doubles the accumulators "
+                           "before it adds; on chips with wide weights, sums count 2**bits times, "
+                           "bits being a weight's; on no others"),
         Field("planes", 1, "1: partial sums double before each of the rows 1 to 7 of the array, so "
                            "that the first eight rows weigh 128, 64, ... 1, and the others 1; the "
                            "sums of pixels that are not left out are more by what 256 leaves of "

@@ -65,8 +65,8 @@ OPTIONS = (
     Option(Opcode.LOAD, "step_odd", 1, 127, *_WINDOWS),
     Option(Opcode.ARRAY, "starts", 1, 15, "depthwise",
            "activations come from the top only on chips with depthwise"),
-    Option(Opcode.ARRAY, "double", 1, 1, "bit_planes",
-           "accumulators can be doubled only on chips with bit planes"),
+    Option(Opcode.ARRAY, "double", 1, 1, "counts_more",
+           "sums count more only on chips with bit planes or wide weights"),
     Option(Opcode.ARRAY, "planes", 1, 1, "plane_rows", "no rows of the chip hold bit planes"),
     Option(Opcode.ARRAY, "signs", 1, 1, *_SIGNS),
     Option(Opcode.ARRAY, "narrow", 1, 3, "code_widths", "the chip has no narrow weights"),
@@ -243,7 +243,7 @@ def _positions_fit_counters(i: Instruction, arch: Arch) -> str | None:
 
 
 def _doubled_sums_are_kept(i: Instruction, arch: Arch) -> str | None:
-    if i.double and not i.accumulate:
+    if i.double and not i.accumulate and arch.bit_planes:
         return "double needs accumulate: only sums that are there can be doubled"
     return None
 

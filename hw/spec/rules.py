@@ -196,6 +196,15 @@ def _narrow_weights_are_integers(arch: Arch) -> Fault:
     return None
 
 
+def _wide_weights_are_integers(arch: Arch) -> Fault:
+    form = arch.weight
+    if arch.wide_weights and (form.family != "integer" or form.block_scale or not (
+            form.complete and form.signed) or form.width > 8 or not arch.exact_sums):
+        return "wide_weights", ("needs weights that are integers of 8 bits or fewer and exact "
+                                f"sums, not {form}; set it to false")
+    return None
+
+
 def _pools_hold_integers(arch: Arch) -> Fault:
     pools, form = arch.weight_pools, arch.weight
     if pools and (form.family != "integer" or form.block_scale or not (
@@ -325,7 +334,7 @@ RULES: tuple[Callable[[Arch], Fault], ...] = (
     _columns_are_shared_evenly, _blocks_are_whole_passes, _bit_planes_are_binary,
     _planes_have_rows,
     _signs_fill_codes, _halves_fill_codes, _narrow_weights_are_integers,
-    _pools_hold_integers,
+    _pools_hold_integers, _wide_weights_are_integers,
     _depthwise_arrays_are_square, _depthwise_needs_a_zero, _side_taps_need_even_parts,
     _tap_rows_have_whole_groups,
     _windows_are_of_bytes, _slots_fit_their_field,

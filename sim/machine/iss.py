@@ -217,7 +217,8 @@ class Simulator:
         every_y, every_x = coordinates(i)
         pixels = slice(i.accumulator, i.accumulator + results(i))
         wide = object if arch.accumulator_bits > 62 else np.int64
-        total = self.accumulators[pixels].astype(wide) * i.accumulate << i.double
+        total = self.accumulators[pixels].astype(wide) * i.accumulate << (
+            i.double and arch.bit_planes)
         chunk: Any = 0
         low, high = -(1 << arch.accumulator_bits - 1), (1 << arch.accumulator_bits - 1) - 1
         padded = i.pad_valid or i.starts
@@ -270,6 +271,8 @@ class Simulator:
                 sums = sums + arch.plane_excess * (inside | bool(padded))[:, None]
             if i.signs and arch.packed_halves:
                 sums = sums << arch.activation.width // 2
+            if arch.wide_weights:
+                sums = sums << i.double * arch.weight.width
             chunk = chunk + sums.astype(wide) * factor
             if i.side == 3 and number_of_pass + 1 < passes_of(i):
                 continue

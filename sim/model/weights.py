@@ -98,6 +98,17 @@ class Weights:
             rest = rest - found[-1].images
         return found
 
+    def halves(self, format: Format) -> list["Weights"]:
+        """[lower, upper] weights of `format`, an integer of as few as half the bits: these are the
+        lower ones plus 2**bits times the upper ones; empty where there are none such."""
+        bits = format.width
+        if not (format.complete and format.signed and self.format.uniform):
+            return []
+        lower = (self.images + (1 << bits - 1) & (1 << bits) - 1) - (1 << bits - 1)
+        parts = lower, self.images - lower >> bits
+        return ([Weights(images, format) for images in parts]
+                if format.has_image(parts[1]).all() else [])
+
     @property
     def signs(self) -> tuple["Weights | None", np.ndarray]:
         """(+1 and -1 of the binary format, sizes [O]), whose products with the sizes are these

@@ -175,6 +175,11 @@ class _Network:
         """Weights of the chip's format; on chips with weights in blocks a scale for each pass where
         it takes channels of one tap alone, else for each output channel."""
         form = self.arch.weight
+        if self.arch.wide_weights and self.narrow.random() < 0.5 and (
+                codes[0].size << form.width <= self.arch.largest_k):
+            images = form.image(codes)          # of two, one of which counts more
+            return Weights(images + (self.data.permutation(images.reshape(-1)).reshape(
+                images.shape) << form.width), Int(2 * form.width))
         if form.block_scale is None:
             return Weights.of_codes(codes, form)
         outputs, inputs, *kernel = codes.shape

@@ -355,11 +355,13 @@ class _Writer:
         first = draw.randint(0, arch.accumulator_depth - made)
         sums = slice(first, first + made)
         accumulate = bool(draw.random() < 0.4 and self.sums[sums].all())
-        double = bool(executes(arch, Opcode.ARRAY, "double") and accumulate
-                      and self.other.random() < 0.6)
+        double = bool(executes(arch, Opcode.ARRAY, "double") and (
+            accumulate or not arch.bit_planes) and self.other.random() < 0.6)
         signs = bool(executes(arch, Opcode.ARRAY, "signs") and not array.starts
                      and not rows_used and not narrow and self.signs.random() < 0.5)
-        products = passes * arch.vector + (self.sums[sums] * accumulate << double)
+        factor = 1 << arch.weight.width * (double and arch.wide_weights)
+        products = passes * arch.vector * factor + (self.sums[sums] * accumulate << (
+            double and arch.bit_planes))
         if arch.accumulator is None and products.max() > max(arch.largest_k, arch.vector):
             return False
         side = int(executes(arch, Opcode.ARRAY, "side") and not array.starts and not signs

@@ -24,7 +24,7 @@ def test_a_change_of_a_field_changes_the_identity_where_programs_depend_on_it():
     assert identity(ARCH) == identity(Arch(rows=4, columns=4)) < 1 << 64
     for field in fields(Arch):
         if field.name not in ("bit_planes", "packed_signs", "packed_halves", "slope_offsets",
-                              "tap_rows", "plane_rows"):
+                              "tap_rows", "plane_rows", "wide_weights"):
             other = replace(ARCH, **{field.name: OTHER[field.name]})
             assert (identity(other) == identity(ARCH)) == (field.name in WITHOUT_EFFECT), field.name
     binary = replace(ARCH, activation="bipolar1", weight="bipolar1")
@@ -38,6 +38,7 @@ def test_a_change_of_a_field_changes_the_identity_where_programs_depend_on_it():
     larger = replace(ARCH, rows=8, columns=8)
     assert identity(larger) != identity(replace(larger, packed_signs=True))
     assert identity(larger) != identity(replace(larger, packed_halves=True))
+    assert identity(larger) != identity(replace(larger, wide_weights=True))
 
 
 def test_identities_are_those_of_stored_programs():

@@ -61,7 +61,7 @@ def test_fields_hold_their_range_and_nothing_beyond(opcode, field):
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: f"{option.field}-{option.low}")
 def test_options_are_for_chips_that_have_the_part(option):
     field = next(item for item in OPCODES[option.opcode] if item.name == option.field)
-    with_part = {"bit_planes": BINARY, "parts": SIGNS, "side_taps": SIDE,
+    with_part = {"counts_more": BINARY, "parts": SIGNS, "side_taps": SIDE,
                  "tap_rows": ROWS, "plane_rows": PLANES,
                  "load_windows": WINDOWS,
                  "weight_pools": replace(NARROW, weight_pools=(4,)),

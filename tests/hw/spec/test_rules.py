@@ -33,6 +33,8 @@ BROKEN = {
     "_narrow_weights_are_integers": ({"weight_widths": (4, 8)}, {"weight_widths": (4, 7)}),
     "_pools_hold_integers": ({"weight_widths": (4, 7), "weight_pools": (4, 4)},
                              {"weight_widths": (4,), "weight_pools": (4, 4)}),
+    "_wide_weights_are_integers": ({"wide_weights": True, "sums": "1-6-9"},
+                                   {"wide_weights": True}),
     "_depthwise_arrays_are_square": ({"depthwise": True, "rows": 3}, {"depthwise": True}),
     "_depthwise_needs_a_zero": (BINARY | {"depthwise": True}, {"depthwise": True}),
     "_side_taps_need_even_parts": ({"rows": 6, "side_taps": True},

@@ -121,7 +121,7 @@ def test_the_chips_differ_in_every_option():
     assert {arch.bus_bits for arch in archs} >= {32, 64, 128}
     for option in ("depthwise", "packed_signs", "side_taps", "leaky", "slope_offsets",
                    "bit_planes", "operand_depth", "table_depth", "tap_rows", "plane_rows",
-                   "two_writes", "load_windows"):
+                   "two_writes", "load_windows", "two_fillings"):
         assert {bool(getattr(arch, option)) for arch in archs} == {False, True}, option
     for fact in (lambda a: a.rows == a.columns, lambda a: a.lanes > 1, lambda a: a.stages == 1,
                  lambda a: a.shared_columns > 1, lambda a: a.accumulator is None,

@@ -57,6 +57,11 @@ WALKS = {
     "tap_rows": OPTION - {"gen/measure/module_terms.py"} | {
         "gen/measure/estimate.py",              # refused, as it was not measured
         "hw/spec/legality.py"},                 # ARRAY.side; all else asks for `Arch.banks`
+    "two_fillings": OPTION - {"gen/measure/module_terms.py"} | {
+        "gen/measure/estimate.py",              # refused, as it was not measured
+        "hw/spec/timing.py",                    # when a filling may follow another one
+        "hw/core/array.py", "hw/core/compute.py", "hw/core/feeder.py", "hw/core/top.py",
+        "sim/machine/cycles.py"},               # when a filling may follow one of another base
     "two_writes": OPTION - {"hw/spec/rules.py", "gen/measure/module_terms.py"} | {
         "gen/measure/estimate.py",              # refused, as it was not measured
         "hw/core/compute.py", "hw/core/top.py",                 # which memory has a word

@@ -21,7 +21,7 @@ from systolith.hw.spec.loops import (
     steps,
 )
 from systolith.hw.spec.memories import Space, item_bytes
-from systolith.hw.spec.timing import shortest_pass
+from systolith.hw.spec.timing import pass_cycles
 from systolith.sim.machine.access import Access, AccessError, accesses, check, span_of
 
 from .alloc import Sections
@@ -48,9 +48,7 @@ def _cycles(i, arch):
         # windows leave one a cycle, and after a run's last beat before the next one's first
         return 4 + (max(beats, i.rows * i.words) + 4 * i.rows if i.step_even else beats)
     if i.opcode == Opcode.ARRAY:
-        shortest = shortest_pass(arch, filled(i, arch))
-        cycles = steps(i, arch) if i.starts else max(pixels(i), shortest)
-        return fillings(i) * cycles
+        return fillings(i) * pass_cycles(arch, steps(i, arch), filled(i, arch))
     if i.opcode == Opcode.POST:
         cycles = results(i) * i.pool_x * i.pool_y * chunk_count(i, arch)
         if i.destination == Destination.STORE:
@@ -136,7 +134,7 @@ def interleave(instructions: Sequence[Instruction], used: Sequence[list[Access]]
             early = 0
             if i.opcode == Opcode.ARRAY and access.space == Space.ACCUMULATOR and not i.starts:
                 # Post-processing may start with the last pass and read each sum as it is finished.
-                early = max(pixels(i), shortest_pass(arch, filled(i, arch)))
+                early = pass_cycles(arch, pixels(i), filled(i, arch))
             spaces[access.space].touch(access, spans[access.space], done - early)
     return sorted(range(len(starts)), key=starts.__getitem__)
 

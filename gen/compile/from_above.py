@@ -52,7 +52,7 @@ class FromAbove:
         """Cycles of all passes over height x width results of a block of columns."""
         runs = -(-height // self.results)
         return self.passes[0] * self.passes[1] * (
-            layer.arch.rows + runs * self.columns(layer, width) * self.step)
+            layer.arch.upper_rows + runs * self.columns(layer, width) * self.step)
 
     def words(self, weight: np.ndarray, layer: "Layer") -> np.ndarray:
         """Weight words, codes [column blocks, passes, array rows, array columns], of a layer's

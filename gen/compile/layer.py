@@ -9,7 +9,7 @@ import numpy as np
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.host import Box
 from systolith.hw.spec.narrow import pool_of, width_of, words_of_rows
-from systolith.hw.spec.timing import shortest_pass
+from systolith.hw.spec.timing import pass_cycles
 from systolith.sim.model.conv import Conv
 from systolith.sim.model.weights import Weights
 
@@ -600,7 +600,7 @@ class Layer:
 
     def pass_cycles(self, pixels: int) -> int:
         """Cycles of a pass over so many pixels."""
-        return max(pixels, shortest_pass(self.arch, 0 if self.part else self.height))
+        return pass_cycles(self.arch, pixels, self.arch.fill if self.part else self.height)
 
     def cycles(self, height: int, width: int) -> int:
         """Cycles of all passes over height x width results."""

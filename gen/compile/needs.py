@@ -186,6 +186,13 @@ def _has_windows(conv, tensors, arch):
             and conv.geometry.groups == conv.geometry.dilation[1] == 1)
 
 
+def _has_short_passes(conv, tensors, arch):
+    """Whether a layer has fewer results than the array rows, so that fillings take longer than
+    passes."""
+    _, height, width = conv.output_shape
+    return arch.rows > 4 and height * width < arch.rows
+
+
 def _reads_halves(conv, tensors, arch):
     """Whether a layer can read halves of codes, two in one, and multiply them by such weights."""
     form, own = tensors[conv.input].format, conv.requantization
@@ -250,6 +257,7 @@ SAVINGS = (
          "inputs of 8 bits, whose planes fit a row each"),
     Need("tap_rows", _has_own_rows, "kernels over channels of half of the rows or fewer"),
     Need("load_windows", _has_windows, "kernels over images of few channels"),
+    Need("two_fillings", _has_short_passes, "maps of fewer pixels than the array has rows"),
     Need("two_writes", _has_windows, "images whose words LOAD makes in nearly every cycle"),
     Need("packed_halves", _reads_halves, "layers of activations and weights of half the bits"),
     Need("weight_widths", _narrow_bits, "weights of few bits", all_of=True),

@@ -83,9 +83,9 @@ def work(program: Program, timing: Timing) -> dict[Unit, np.ndarray]:
     spans: dict[Unit, list] = {unit: [] for unit in Unit}
     for code, (first, last) in zip(program.instructions, timing.instructions, strict=True):
         if code.unit == Unit.ARRAY:
-            shortest = latencies.shortest_pass(
-                arch, filled(code, arch) if fillings(code) > 1 else 0)
-            last += max(0, shortest - steps(code, arch)) - through_array
+            length = steps(code, arch)
+            last += latencies.pass_cycles(
+                arch, length, filled(code, arch), fillings(code) == 1) - length - through_array
         elif code.unit == Unit.POST:
             last -= latencies.item_latency(arch, raw=code.raw, operand=code.operand,
                                            table=code.table)

@@ -61,6 +61,9 @@ class SystolicArray(wiring.Component):
     weights : In(arch.weight_bits)
         Weight codes of one array row, column 0's lanes first; or, after the last row, the code of
         each column's scale in the lowest bits of its weights.
+    weights_below : In(arch.weight_bits), above_below : In(1)
+        `weights` and `from_above` for the lower rows, from `arch.upper_rows` on, on chips with
+        arch.two_fillings: their words come on a bus of their own.
     from_above : In(1)
         The activation word does not go into the rows but down the columns, to all rows at once,
         where the column takes its own channel: a sum that enters the first row with this word
@@ -93,6 +96,10 @@ class SystolicArray(wiring.Component):
             flags["side"] = In(2)
         if arch.plane_rows:
             flags["planes"] = In(1)
+        if arch.two_fillings:
+            flags["weights_below"] = In(arch.weight_bits)
+            if arch.depthwise:
+                flags["above_below"] = In(1)
         super().__init__({
             "activations": In(arch.activation_bits),
             "swap": In(arch.fill),
@@ -119,8 +126,10 @@ class SystolicArray(wiring.Component):
         column_bits = arch.lanes * arch.weight.width
 
         # What travels down: the bus of weights, or of activations, and partial sums, by column.
-        buses, psums = [], []
-        codes = [self.weights.word_select(column, column_bits) for column in range(arch.columns)]
+        psums: list[Value] = []
+        words = [self.weights, *([self.weights_below] if arch.two_fillings else [])]
+        codes = [[word.word_select(column, column_bits) for column in range(arch.columns)]
+                 for word in words]
         signs: Value = Const(0, 0)
         heads: list[Value] = []
         if arch.parts:
@@ -129,7 +138,9 @@ class SystolicArray(wiring.Component):
             with m.If(self.swap):
                 m.d.sync += held.eq(self.signs)
             filling, signs = Mux(self.swap, self.signs, held), self.signs
-            codes = [Cat(word, filling) for word in codes]
+            codes = [[Cat(word, part) for word in of] for of, part in zip(
+                codes, (filling, _delayed(m, filling, arch.upper_rows, "filling_below")),
+                strict=False)]
             if arch.packed_signs:
                 heads = self._heads(m, self.signs, arithmetic.head(arch.rows),
                                     arithmetic.head(arch.rows, True))
@@ -139,22 +150,16 @@ class SystolicArray(wiring.Component):
             heads = self._heads(m, self.planes, arithmetic.head(arch.rows),
                                 -(arch.weighed_terms // 256))
             doubles = self._doubles(m)
-        decoded = [bus for first in range(0, arch.columns, width) for bus in
-                   arithmetic.decode_weights(m, codes[first:first + width])]
-        for column, bus in enumerate(decoded):
-            if self.pe.from_above:
-                above = arithmetic.decode_activation(
-                    m, Cat(self.activations.word_select(column, row_bits),
-                           Const(0, len(signs))))
-                bus = Cat(self.from_above, Mux(self.from_above, above, bus))
-            bus = _delayed(m, bus, ARRAY_EDGE + column_delay(arch, column), f"column{column}_skew")
-            buses.append({"above_in": bus[0], "w_in": bus[1:]} if self.pe.from_above
-                         else {"w_in": bus})
-            psums.append(heads[column] if heads else
-                         Const(arithmetic.head(arch.rows), arithmetic.psum_bits))
+        from_above = [self.from_above, *([self.above_below] if arch.two_fillings else [])] if (
+            self.pe.from_above) else [Const(0, 1)] * len(words)
+        all_buses = [self._buses(m, of, flag, len(signs), "_below" * part)
+                     for part, (of, flag) in enumerate(zip(codes, from_above, strict=True))]
+        psums = heads or [Const(arithmetic.head(arch.rows), arithmetic.psum_bits)
+                          for _ in range(arch.columns)]
 
         # What travels right.
         for row in range(arch.rows):
+            buses = all_buses[arch.two_fillings and row >= arch.upper_rows]
             decoded = arithmetic.decode_activation(
                 m, Cat(self.activations.word_select(row, row_bits), signs))
             if arch.side_taps:
@@ -186,6 +191,24 @@ class SystolicArray(wiring.Component):
                 total = self._scaled(m, self.scale, column, total)
             m.d.comb += self.sums[column].eq(total)
         return m
+
+    def _buses(self, m, codes, flag, signs, name):
+        """For each column what travels down to its rows on a bus of weights, or of activations
+        where `flag` says so: ports of an element."""
+        arch, arithmetic, buses = self.arch, self.pe.arithmetic, []
+        width, row_bits = arithmetic.columns, arch.lanes * arch.activation.width
+        decoded = [bus for first in range(0, arch.columns, width) for bus in
+                   arithmetic.decode_weights(m, codes[first:first + width])]
+        for column, bus in enumerate(decoded):
+            if self.pe.from_above:
+                above = arithmetic.decode_activation(
+                    m, Cat(self.activations.word_select(column, row_bits), Const(0, signs)))
+                bus = Cat(flag, Mux(flag, above, bus))
+            bus = _delayed(m, bus, ARRAY_EDGE + column_delay(arch, column),
+                           f"column{column}_skew{name}")
+            buses.append({"above_in": bus[0], "w_in": bus[1:]} if self.pe.from_above
+                         else {"w_in": bus})
+        return buses
 
     def _beside(self, m, word, row):
         """The word that a row sees where `side` says that it may be an earlier one."""

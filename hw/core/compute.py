@@ -72,7 +72,7 @@ class Compute(ExecutionUnit):
     Tokens are given in the cycle before, since none of its takers can read the sum in the next
     cycle: for the instruction's last pixel, or (early) the first pixel of its last pass. On chips
     without prefetch `i` is popped when the last pixel's word enters the array. Where
-    activations come from the top, pixels start `rows` cycles after the swap.
+    activations come from the top, pixels start `arch.upper_rows` cycles after the swap.
 
     Parameters
     ----------
@@ -87,7 +87,8 @@ class Compute(ExecutionUnit):
         an address for each. On chips with arch.two_writes the data are two words: those at the
         address with its lowest bit 0, and 1.
     weight_address : Out, weight_data : In
-        The weight memory's read port.
+        The weight memory's read port. On chips with arch.two_fillings two addresses, each without
+        its lowest bit, in the memories of even and of odd words, and their words.
     read_address : In, read_data : Out(ArrayLayout(accumulators, columns))
         The accumulators' second read port, all columns at once; data one cycle later.
     started : Out(1)
@@ -104,8 +105,9 @@ class Compute(ExecutionUnit):
             "activation_address": Out(range(arch.activation_depth) if arch.banks == 1 else
                                       data.ArrayLayout(range(arch.activation_depth), arch.banks)),
             "activation_data": In(arch.activation_bits << arch.two_writes),
-            "weight_address": Out(range(arch.weight_depth)),
-            "weight_data": In(arch.weight_bits),
+            "weight_address": Out(range(arch.weight_depth) if not arch.two_fillings else
+                                  data.ArrayLayout(range(-(-arch.weight_depth // 2)), 2)),
+            "weight_data": In(arch.weight_bits << arch.two_fillings),
             "read_address": In(range(arch.accumulator_depth)),
             "read_data": Out(data.ArrayLayout(signed(arch.kept_bits), arch.columns)),
             "started": Out(1),
@@ -201,6 +203,15 @@ class Compute(ExecutionUnit):
         loaded = feeder.loaded & ~feeder.swap
         may_begin = loaded & (~self.i.payload.accumulate | (settled & ~pixels.step))
         may_go_on = loaded & (~adds | pixels.step | settled)
+        if arch.two_fillings:
+            # Its first words must not be in the memory of those that go on in the lower rows.
+            fresh, odd = Signal(), Signal(reset_less=True)
+            with m.If(pixels.begin):
+                m.d.sync += [fresh.eq(1), odd.eq(self.i.payload.weight_base[0])]
+            with m.Elif(feeder.swap):
+                m.d.sync += fresh.eq(0)
+            may_begin &= feeder.alone | (self.i.payload.weight_base[0] == feeder.turn)
+            may_go_on &= feeder.alone | (Mux(fresh, odd, feeder.next_odd) == feeder.turn)
         m.d.sync += may.eq(Cat(may_begin & pixels.begin, may_go_on & ~pixels.begin))
         with m.If(pixels.begin):
             m.d.sync += adds.eq(self.i.payload.accumulate)
@@ -215,14 +226,16 @@ class Compute(ExecutionUnit):
         new, rows, unit = self.i.payload, arch.fill, arch.height_unit
         shortest = shortest_pass(arch) - 1
         whole = (new.height == 0) | (new.starts != 0)
+        upper = arch.upper_rows             # that the shortest pass fills, or fewer
         filled = new.height * unit if arch.banks == 1 else self._filled(m, new)
         height = keep(m, arch, flow.begun, Mux(whole, rows, filled), "height")
         m.d.comb += [
             feeder.base.eq(keep(m, arch, flow.begun, new.weight_base, "weight_base")),
             feeder.more.eq(keep(m, arch, flow.begun,
                                 Mux(whole, rows - 1, filled - 1)[:len(feeder.more)], "more")),
-            feeder.least.eq(keep(m, arch, flow.begun, Mux(whole, shortest, Mux(
-                filled < REVISIT, REVISIT, filled) - 1)[:len(feeder.least)], "least")),
+            feeder.least.eq(keep(m, arch, flow.begun, Mux(
+                whole | (filled > upper) if arch.two_fillings else whole, shortest, Mux(
+                    filled < REVISIT, REVISIT, filled) - 1)[:len(feeder.least)], "least")),
         ]
         if arch.code_widths:
             m.d.comb += feeder.narrow.eq(keep(m, arch, flow.begun, new.narrow, "narrow"))
@@ -271,7 +284,15 @@ class Compute(ExecutionUnit):
             ("word", self.activation_data), ("weights", self.weight_data)))
         m.d.sync += [word.eq(self.activation_data), weights.eq(self.weight_data)]
         lag = pool_stages(arch)
-        own = weights if not arch.code_widths else self._row_of(m, weights, later)
+        if arch.two_fillings:
+            self._elaborate_two(m, flow, pixels, weights, later)
+        else:
+            own = weights if not arch.code_widths else self._row_of(m, weights, later)
+            m.d.comb += [
+                self.weight_address.eq(later(
+                    self.feeder.address, enters - 4 - lag, "weight_address")),
+                array.weights.eq(Mux(later(self.feeder.fetching, enters - 1, "fetching"), own,
+                                     self._idle))]
         # Rows that passes fill, from the cycle in which the first word of the first pass enters; in
         # that one, all rows take weights.
         swap, first = (later(value, enters - 1, name) for value, name in (
@@ -281,8 +302,6 @@ class Compute(ExecutionUnit):
         with m.If(swap & first):
             m.d.sync += used.eq(Cat(row < flow.height for row in range(arch.fill)))
         m.d.sync += takes.eq(Mux(swap, used | first.replicate(arch.fill), 0))
-        idle = sum(1 << n for n in range(arch.columns * arch.lanes)
-                   if arch.weight.binary and n % arch.lanes % 2)
         addresses = later(pixels.address, enters - (4 if arch.banks == 1 else 5),
                           "activation_address")
         each = arch.activation_bits // arch.banks
@@ -299,10 +318,7 @@ class Compute(ExecutionUnit):
             activations = activations & Cat(bit.replicate(arch.lanes) for bit in used)
         m.d.comb += [
             self.activation_address.eq(addresses),
-            self.weight_address.eq(later(
-                self.feeder.address, enters - 4 - lag, "weight_address")),
             array.swap.eq(takes),
-            array.weights.eq(Mux(later(self.feeder.fetching, enters - 1, "fetching"), own, idle)),
             array.activations.eq(activations),
         ]
         if array.pe.from_above:
@@ -313,6 +329,32 @@ class Compute(ExecutionUnit):
             m.d.comb += array.planes.eq(later(flow.fields["planes"], enters, "planes"))
         if arch.side_taps:
             m.d.comb += array.side.eq(later(flow.fields["side"], enters, "side"))
+
+    @property
+    def _idle(self):
+        """A weight word that adds nothing to a sum."""
+        arch = self.arch
+        return sum(1 << n for n in range(arch.columns * arch.lanes)
+                   if arch.weight.binary and n % arch.lanes % 2)
+
+    def _elaborate_two(self, m, flow, pixels, weights, later):
+        """The weights of the upper and of the lower rows, each from the memory of even or of odd
+        words, which never both want the same one; `later` is that of `_elaborate_pixels`."""
+        feeder, array, enters = self.feeder, self.array, word_latency(self.arch)
+        size, wanted = self.arch.weight_bits, Signal.like(self.weight_address, name="wanted")
+        for odd in range(2):
+            m.d.comb += wanted[odd].eq(Mux(feeder.asks & (feeder.address[0] == odd),
+                                           feeder.address[1:], feeder.below[1:]))
+        m.d.comb += self.weight_address.eq(later(wanted, enters - 4, "weight_address"))
+        for port, address, fetching, name in (
+                (array.weights, feeder.address, feeder.fetching, "upper"),
+                (array.weights_below, feeder.below, feeder.fetching_below, "lower")):
+            own = Mux(later(address[0], enters - 2, f"{name}_odd"), weights[size:], weights[:size])
+            m.d.comb += port.eq(Mux(later(fetching, enters - 1, f"{name}_fetching"), own,
+                                    self._idle))
+        if array.pe.from_above:
+            m.d.comb += array.above_below.eq(later(
+                pixels.step & flow.above & feeder.whole, enters, "above_below"))
 
     def _row_of(self, m, word, later):
         """The codes of a row of the array whose weights may be narrow, in the cycle in which `word`

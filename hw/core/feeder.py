@@ -15,7 +15,10 @@ class WeightFeeder(wiring.Component):
 
     The words of a filling follow that of the filling before it, but for an instruction's first
     one. A filling takes `arch.fill` cycles from the one in which it is swapped in, and the next one
-    may be swapped in `timing.shortest_pass` cycles after it.
+    may be swapped in `timing.shortest_pass` cycles after it. On chips with arch.two_fillings that
+    can be before it ends: the words of the lower half of the rows then go on beside the first ones
+    of the next filling. As words of even and of odd numbers lie in two memories, and both fillings
+    go on by a word a cycle, they never want the same one if they do not in the first cycle.
 
     Parameters
     ----------
@@ -26,7 +29,8 @@ class WeightFeeder(wiring.Component):
     loaded : Out(1)
         From the next cycle on, a filling can be swapped in.
     filled : Out(1)
-        All words of the last one have been decided on.
+        All words of the last one have been decided on; those of the upper rows where fillings
+        overlap.
     swap : In(1)
         A filling is swapped in by the pixel of this cycle; only after a cycle that was `loaded`.
     first : In(1)
@@ -46,6 +50,17 @@ class WeightFeeder(wiring.Component):
         One cycle after `swap`: the instruction's field. Only on chips with narrow weights.
     part : Out(range(parts))
         While `fetching`: which of `narrow.parts_of` a row's weights are. Only on such chips.
+    asks : Out(1)
+        A cycle after `fetching`. Only where fillings overlap, as all that follows.
+    below : Out(range(weight_depth)), fetching_below : Out(1)
+        As `address` and `fetching`, for the words of the lower rows, which are not those of others.
+    whole : Out(1)
+        In this cycle all words of the last filling have been decided on.
+    next_odd : Out(1)
+        Whether the first word of the instruction's next filling has an odd number.
+    alone : Out(1), turn : Out(1)
+        In the next cycle a filling may be swapped in as no words of the lower rows are left, or if
+        the lowest bit of its first word's number is `turn`.
     """
 
     def __init__(self, *, arch: Arch) -> None:
@@ -57,11 +72,14 @@ class WeightFeeder(wiring.Component):
             "more": In(range(arch.fill)), "fetching": Out(1), **({
                 "narrow": In(range(len(arch.code_widths) + 1)),
                 "part": Out(range(len(parts_of(arch)[0])))} if arch.code_widths else {}),
+            **({"asks": Out(1), "below": Out(word), "fetching_below": Out(1), "whole": Out(1),
+                "next_odd": Out(1), "alone": Out(1), "turn": Out(1)} if arch.two_fillings else {}),
         })
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        rows, shortest = self.arch.fill, shortest_pass(self.arch)
+        rows = self.arch.upper_rows if self.arch.two_fillings else self.arch.fill
+        shortest = shortest_pass(self.arch)
         left = Signal(range(shortest))      # cycles until the next filling may be swapped in
         with m.If(self.swap):
             m.d.sync += [left.eq(Mux(self.first, shortest - 1, self.least)), self.loaded.eq(0),
@@ -78,6 +96,9 @@ class WeightFeeder(wiring.Component):
         first = Signal()
         filling = Signal()
         m.d.sync += [swapped.eq(self.swap), first.eq(self.first)]
+        if self.arch.two_fillings:
+            self._elaborate_two(m, swapped, first, filling)
+            return m
         if rows > 1:
             more = Signal(range(rows))      # words after the one that comes next
             with m.If(swapped):
@@ -99,3 +120,51 @@ class WeightFeeder(wiring.Component):
         with m.If(self.fetching):
             m.d.sync += self.address.eq(Mux(swapped & first, self.base, self.address + further))
         return m
+
+    def _elaborate_two(self, m, swapped, first, filling):
+        """The words of the upper rows, and those of the lower rows after them."""
+        rows, fill = self.arch.upper_rows, self.arch.fill
+        word = range(self.arch.weight_depth)
+        start, following = Signal(word), Signal(word, reset_less=True)
+        # words of both after the one that comes next; those of the lower rows that are not begun
+        upper, lower = (Signal(range(count), reset_less=True) for count in (rows, fill - rows + 1))
+        rest = Signal.like(lower)
+        new_upper, new_rest = Signal.like(upper), Signal.like(rest)
+        ends, enters, filling_below = (Signal(name=name) for name in (
+            "ends", "enters", "filling_below"))
+        beyond = self.more >= rows
+        m.d.comb += [
+            start.eq(Mux(first, self.base, following)),
+            new_upper.eq(Mux(beyond, rows - 1, self.more)),
+            new_rest.eq(Mux(beyond, self.more - (rows - 1), 0)),
+            self.fetching.eq(swapped | filling),
+            self.fetching_below.eq(filling_below),
+            ends.eq(self.fetching & (Mux(swapped, new_upper, upper) == 0)),
+        ]
+        with m.If(swapped):
+            m.d.sync += [filling.eq(new_upper != 0), upper.eq(new_upper - 1), rest.eq(new_rest),
+                         following.eq(start + self.more + 1)]
+        with m.Elif(filling):
+            m.d.sync += [filling.eq(upper != 0), upper.eq(upper - 1)]
+        waiting = Signal.like(rest)
+        m.d.comb += waiting.eq(Mux(swapped, new_rest, rest))
+        m.d.sync += [enters.eq(ends), self.asks.eq(self.fetching)]
+        with m.If(ends & (waiting != 0)):
+            m.d.sync += [filling_below.eq(1), lower.eq(waiting - 1)]
+        with m.Elif(filling_below):
+            m.d.sync += [filling_below.eq(lower != 0), lower.eq(lower - 1)]
+        with m.If(self.fetching):
+            m.d.sync += self.address.eq(Mux(swapped, start, self.address + 1))
+        with m.If(filling_below):
+            m.d.sync += self.below.eq(Mux(enters, self.address, self.below) + 1)
+
+        # When all words will have been decided on, and whether the one that would be next is odd.
+        left, odd = Signal(range(fill)), Signal()
+        m.d.comb += [self.whole.eq(left == 0), self.alone.eq(left <= 1), self.turn.eq(odd),
+                     self.next_odd.eq(following[0])]
+        with m.If(swapped):
+            m.d.sync += [left.eq(Mux(self.more == 0, 0, self.more - 1)), odd.eq(start[0])]
+        with m.Else():
+            m.d.sync += odd.eq(~odd)
+            with m.If(left != 0):
+                m.d.sync += left.eq(left - 1)

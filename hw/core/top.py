@@ -154,11 +154,22 @@ class Core(wiring.Component):
             row = MEMORIES[space]
             return Memory(shape=row.bits(arch), depth=row.depth(arch), init=[], attrs=unchecked)
         activations = self._elaborate_activations(m, unchecked)
-        weights, parameters = map(memory_of, (Space.WEIGHT, Space.PARAMETER))
-        m.submodules.weights = weights
+        parameters = memory_of(Space.PARAMETER)
         m.submodules.parameters = parameters
+        if arch.two_fillings:
+            weights = [Memory(shape=arch.weight_bits, depth=-(-arch.weight_depth // 2), init=[],
+                              attrs=unchecked) for _ in range(2)]
+            m.submodules.weights, m.submodules.weights_odd = weights
+        else:
+            weights = [memory_of(Space.WEIGHT)]
+            m.submodules.weights = weights[0]
+        reads = [(weights[0], compute.weight_address, compute.weight_data)] if (
+            len(weights) == 1) else [
+            (memory, compute.weight_address[odd],
+             compute.weight_data.word_select(odd, arch.weight_bits))
+            for odd, memory in enumerate(weights)]
         for memory, address, word in (
-                (weights, compute.weight_address, compute.weight_data),
+                *reads,
                 (parameters, post.parameter_address, post.parameter_data)):
             port = memory.read_port()
             m.d.comb += [port.addr.eq(address), word.eq(port.data)]
@@ -197,10 +208,13 @@ class Core(wiring.Component):
         ready = Signal(init=1, name="load_ready")
         m.d.sync += ready.eq(~reduce(or_, waits))
         m.d.comb += load.o.ready.eq(ready)
-        for memory, space, word in ((weights, Space.WEIGHT, new.weight),
-                                    (parameters, Space.PARAMETER, new.parameter)):
-            self._write(m, [memory], space, space.name.lower(), new.address, word,
-                        new.memory[space])
+        self._write(m, [parameters], Space.PARAMETER, "parameter", new.address, new.parameter,
+                    new.memory[Space.PARAMETER])
+        for odd, memory in enumerate(weights):
+            mine = len(weights) == 1 or new.address[0] == odd
+            self._write(m, [memory], Space.WEIGHT, "weight" + "_odd" * odd,
+                        new.address[len(weights) - 1:], new.weight,
+                        new.memory[Space.WEIGHT] & mine)
 
         if post.table_lane is not None:
             m.d.comb += [post.table_address.eq(new.address), post.table_data.eq(new.table),

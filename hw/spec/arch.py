@@ -110,6 +110,11 @@ class Arch:
         "groups of channels (rows / 16, rounded up, * lanes a multiple of the common divisor of "
         "rows * lanes and columns) and idle weights cancel; not with side_taps, packed_signs, "
         "packed_halves or depthwise."))
+    two_fillings: bool = field(default=False, metadata=key("array.two_fillings", Switch(),
+        "Whether the upper half of the rows can take the weights of the next pass while the lower "
+        "half still takes those of this one, from two memories of half the words each: passes of "
+        "few pixels, as in dense layers and small maps, take half the rows' cycles instead of "
+        "all. Not with buffers.weight_widths or weight_pools, nor where weights are in blocks."))
     packed_halves: bool = field(default=False, metadata=key("array.packed_halves", Switch(),
         "Whether processing elements also multiply numbers of half the bits, two in a code: layers "
         "that read int4 between layers of int8, with weights of int4, take half the passes. For "
@@ -341,6 +346,11 @@ class Arch:
         """Weight words of one filling of the array: one for each row and, where weights are in
         blocks, one with each column's scale."""
         return self.rows + (self.weight.block_scale is not None)
+
+    @cached_property
+    def upper_rows(self) -> int:
+        """Rows whose weights are on the first bus: all, or the upper half of them."""
+        return -(-self.rows // 2) if self.two_fillings else self.rows
 
     @cached_property
     def largest_factor(self) -> int:

@@ -59,8 +59,8 @@ def pixels(i: Instruction) -> int:
 
 def steps(i: Instruction, arch: Arch) -> int:
     """Cycles of one pass of an ARRAY but for the shortest (`timing.shortest_pass`): a pixel each;
-    activations that come from the top wait until all rows have their weights."""
-    return pixels(i) + (arch.rows if i.starts else 0)
+    activations that come from the top wait until the rows have their weights."""
+    return pixels(i) + (arch.upper_rows if i.starts else 0)
 
 
 def results(i: Instruction) -> int:

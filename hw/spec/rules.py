@@ -261,6 +261,13 @@ def _tap_rows_have_whole_groups(arch: Arch) -> Fault:
     return None
 
 
+def _fillings_overlap_in_halves(arch: Arch) -> Fault:
+    if arch.two_fillings and (arch.rows < 3 or arch.code_widths or arch.weight.block_scale):
+        return "two_fillings", ("needs three rows or more, and no weights in blocks, "
+                                "weight_widths or weight_pools; set it to false")
+    return None
+
+
 def _windows_are_of_bytes(arch: Arch) -> Fault:
     if arch.load_windows and arch.activation.width != 8:
         return "load_windows", f"is for activations of 8 bits, not {arch.activation}"
@@ -337,7 +344,7 @@ RULES: tuple[Callable[[Arch], Fault], ...] = (
     _pools_hold_integers, _wide_weights_are_integers,
     _depthwise_arrays_are_square, _depthwise_needs_a_zero, _side_taps_need_even_parts,
     _tap_rows_have_whole_groups,
-    _windows_are_of_bytes, _slots_fit_their_field,
+    _fillings_overlap_in_halves, _windows_are_of_bytes, _slots_fit_their_field,
     _weights_fill_the_array, _post_lanes_divide_a_group, _parameters_hold_a_group,
     _accumulators_hold_a_pass, _float_sums_are_of_numbers,
     _exact_sums_fit_accumulators,

@@ -12,14 +12,14 @@ from .memories import MEMORIES, Space
 from .numbers import PAGE_BYTES, SHIFT_BITS
 
 __all__ = ["ARRAY_EDGE", "FETCHES", "ITEMS", "LOAD_BURSTS", "PART_BITS", "POOLING", "POST_START",
-           "REVISIT", "ROWS_A_CYCLE", "STORE_BURSTS", "TABLE_LOOKUP", "array_latency",
+           "REVISIT", "ROWS_A_CYCLE", "STORE_BURSTS", "TABLE_LOOKUP", "apart", "array_latency",
            "booth_digits", "burst_limit", "code_unit", "column_delay", "delivery_beats",
            "delivery_cycles", "few_stages", "float_stages", "folded_operands", "folded_rows",
            "item_latency", "lane_entry", "lane_factor_bits", "lane_limit_bits", "lane_number_bits",
-           "operand_image_bits", "operand_lane_latency", "pool_stages", "post_lane_latency",
-           "product_latency", "product_parts", "product_rows", "read_period", "rounding_latency",
-           "rounding_levels", "scale_stages", "second_turn", "shared_latency", "shortest_pass",
-           "sum_latency", "word_latency"]
+           "operand_image_bits", "operand_lane_latency", "pass_cycles", "pool_stages",
+           "post_lane_latency", "product_latency", "product_parts", "product_rows", "read_period",
+           "rounding_latency", "rounding_levels", "scale_stages", "second_turn", "shared_latency",
+           "shortest_pass", "sum_latency", "word_latency"]
 
 #: Instructions that the sequencer has requested and that have not come.
 FETCHES = 4
@@ -92,8 +92,24 @@ def shortest_pass(arch: Arch, filled: int = 0) -> int:
     """Cycles of the shortest pass of ARRAY that takes so many weight words (0: those of all rows):
     that takes a cycle each, and a pass's first sum must be in the accumulators before the next pass
     adds to it. An instruction's first pass fills all rows, those beyond its height with idle
-    weights, which its other passes leave there."""
-    return max(filled or arch.fill, REVISIT)
+    weights, which its other passes leave there. Where fillings overlap, only the words of the upper
+    rows count."""
+    words = filled or arch.fill
+    return max(min(words, arch.upper_rows) if arch.two_fillings else words, REVISIT)
+
+
+def pass_cycles(arch: Arch, length: int, filled: int, first: bool = False) -> int:
+    """Cycles from one pass of an ARRAY to its next one, whose weights follow: of `length` cycles
+    without them, of `filled` weight words, the instruction's first one or another."""
+    return apart(arch, max(length, shortest_pass(arch, 0 if first else filled)), filled, filled)
+
+
+def apart(arch: Arch, cycles: int, filled: int, words: int) -> int:
+    """Cycles from one pass of `filled` weight words to the next, whose first word lies `words`
+    after its own, where it could be so many cycles: one more where both fillings would read the
+    same memory, that of even or of odd words, in the same cycle."""
+    meet = arch.two_fillings and cycles < filled and (words - cycles) % 2 == 0
+    return cycles + meet
 
 
 def scale_stages(arch: Arch) -> int:

@@ -451,7 +451,8 @@ class _Model:
 
     def _array(self):
         swapped = finished = over = -1000
-        last_pass = self.shortest_pass      # the shortest that the pass swapped in last can take
+        # the shortest that the pass swapped in last can take; its weight words, and their first one
+        last_pass, words, base = self.shortest_pass, 0, 0
         activity = self.activity[Unit.ARRAY]
         while True:
             visible, number, code = yield self.code[Unit.ARRAY]
@@ -459,14 +460,18 @@ class _Model:
             activity.wait(UnitState.TOKENS, max(visible, activity.end + 1), granted - 1,
                           activity.giver)
             begun = max(visible + 1, granted + 1, over)
-            length = steps(code, self.arch)
+            length, before = steps(code, self.arch), swapped
             first = swapped = max(begun + 1, swapped + last_pass,
                                   finished + timing.REVISIT if code.accumulate else 0)
-            last_pass = self.shortest_pass
+            if self.arch.two_fillings:
+                first = swapped = before + timing.apart(
+                    self.arch, swapped - before, words, code.weight_base - base)
+            last_pass, words = self.shortest_pass, filled(code, self.arch)
             if fillings(code) > 1:
-                last_pass = timing.shortest_pass(self.arch, filled(code, self.arch))
-                swapped += max(length, self.shortest_pass)
-                swapped += (fillings(code) - 2) * max(length, last_pass)
+                last_pass = timing.shortest_pass(self.arch, words)
+                swapped += timing.pass_cycles(self.arch, length, words, True)
+                swapped += (fillings(code) - 2) * timing.pass_cycles(self.arch, length, words)
+            base = code.weight_base + (fillings(code) - 1) * words
             finished = swapped + length - 1
             over = finished + (pixels(code) == 1)
             self._free(Unit.ARRAY, 1 + (

@@ -65,6 +65,14 @@ ARCHS = {
                  wide_weights=True, largest_k=9999, **MEMORIES),
     "wide, narrow": Arch(rows=3, columns=2, activation="int4", weight="int3", wide_weights=True,
                          weight_widths=(2,), prefetch=False, **MEMORIES),
+    "two fillings": Arch(rows=7, columns=3, activation="int4", weight="int3", two_fillings=True,
+                         **MEMORIES),
+    "two fillings, top": Arch(rows=8, columns=8, activation="int4", weight="int4", depthwise=True,
+                              packed_halves=True, two_fillings=True, prefetch=False,
+                              structure="lut6", **MEMORIES),
+    "two fillings, rows": Arch(rows=16, columns=2, lanes=2, activation="bipolar1",
+                               weight="bipolar1", tap_rows=True, two_fillings=True,
+                               **MEMORIES | {"weight_depth": 64, "activation_depth": 4096}),
     "side": Arch(rows=8, columns=2, activation="int4", weight="int3", side_taps=True, **MEMORIES),
     "rows": Arch(rows=8, columns=2, lanes=2, activation="int4", weight="int3", tap_rows=True,
                  **MEMORIES),
@@ -148,10 +156,19 @@ class Around(wiring.Component):
                 port = memory.read_port()
                 m.d.comb += [port.addr.eq(compute.activation_address[bank]),
                              compute.activation_data.word_select(bank, size).eq(port.data)]
+        if compute.arch.two_fillings:
+            size = compute.arch.weight_bits
+            for odd in range(2):
+                content = self.contents[1][odd::2]
+                m.submodules[f"weights_{odd}"] = memory = Memory(
+                    shape=size, depth=len(content), init=content)
+                port = memory.read_port()
+                m.d.comb += [port.addr.eq(compute.weight_address[odd]),
+                             compute.weight_data.word_select(odd, size).eq(port.data)]
         for name, data, address, content in zip(
                 ("activations", "weights"), (compute.activation_data, compute.weight_data),
                 (compute.activation_address, compute.weight_address), self.contents, strict=True):
-            if name == "activations" and compute.arch.banks > 1:
+            if (compute.arch.banks > 1 if name == "activations" else compute.arch.two_fillings):
                 continue
             m.submodules[name] = memory = Memory(shape=len(data), depth=len(content), init=content)
             port = memory.read_port()

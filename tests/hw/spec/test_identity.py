@@ -24,7 +24,7 @@ def test_a_change_of_a_field_changes_the_identity_where_programs_depend_on_it():
     assert identity(ARCH) == identity(Arch(rows=4, columns=4)) < 1 << 64
     for field in fields(Arch):
         if field.name not in ("bit_planes", "packed_signs", "packed_halves", "slope_offsets",
-                              "tap_rows", "plane_rows", "wide_weights"):
+                              "tap_rows", "plane_rows", "wide_weights", "two_fillings"):
             other = replace(ARCH, **{field.name: OTHER[field.name]})
             assert (identity(other) == identity(ARCH)) == (field.name in WITHOUT_EFFECT), field.name
     binary = replace(ARCH, activation="bipolar1", weight="bipolar1")
@@ -33,6 +33,7 @@ def test_a_change_of_a_field_changes_the_identity_where_programs_depend_on_it():
     assert identity(planes) != identity(replace(planes, plane_rows=True))
     lanes = replace(ARCH, lanes=4)
     assert identity(lanes) != identity(replace(lanes, tap_rows=True))
+    assert identity(ARCH) != identity(replace(ARCH, two_fillings=True))
     leaky = replace(ARCH, leaky=True)
     assert identity(leaky) != identity(replace(leaky, slope_offsets=True))
     larger = replace(ARCH, rows=8, columns=8)

@@ -24,8 +24,8 @@ def test_every_field_has_a_path_of_its_own_and_sections_stay_together():
     assert [key.path for key in KEYS.values() if key.required] == ["array.rows", "array.columns"]
     assert [key.field for key in KEYS.values() if key.optional] == [
         "depthwise", "bit_planes", "plane_rows", "packed_signs", "side_taps", "tap_rows",
-        "packed_halves", "wide_weights", "leaky", "slope_offsets", "two_writes", "weight_widths",
-        "weight_pools", "operand_depth", "table_depth", "load_windows"]
+        "two_fillings", "packed_halves", "wide_weights", "leaky", "slope_offsets", "two_writes",
+        "weight_widths", "weight_pools", "operand_depth", "table_depth", "load_windows"]
 
 
 @pytest.mark.parametrize("key", NUMBERS, ids=lambda key: key.field)

@@ -41,6 +41,8 @@ BROKEN = {
                                    {"rows": 4, "side_taps": True}),
     "_tap_rows_have_whole_groups": ({"rows": 8, "tap_rows": True},
                                     {"rows": 8, "lanes": 4, "tap_rows": True}),
+    "_fillings_overlap_in_halves": ({"rows": 8, "two_fillings": True, "weight_widths": (4,)},
+                                    {"rows": 8, "two_fillings": True}),
     "_windows_are_of_bytes": ({"load_windows": True, "activation": "int4", "weight": "int4"},
                               {"load_windows": True}),
     "_slots_fit_their_field": ({"rows": 256, "lanes": 3, "columns": 1},

@@ -23,10 +23,13 @@ ARCHS = [
          operand_depth=80, table_depth=512, load_windows=True),
     Arch(rows=10, columns=2, activation="e2m3", weight="e3m2", bus_bits=512, burst_beats=64,
          queue_depth=4, activation_depth=64, accumulator_depth=90, weight_depth=200,
-         parameter_depth=20, table_depth=64, leaky=True, two_writes=True),
+         parameter_depth=20, table_depth=64, leaky=True, two_writes=True, two_fillings=True),
     Arch(rows=4, columns=4, lanes=4, bus_bits=64, burst_beats=16, post_lanes=4, tap_rows=True,
          activation_depth=201, accumulator_depth=60, weight_depth=64, parameter_depth=12,
          operand_depth=80, load_windows=True, two_writes=True),
+    Arch(rows=9, columns=9, activation="int4", weight="int4", depthwise=True, bus_bits=64,
+         activation_depth=64, accumulator_depth=90, weight_depth=200, parameter_depth=20,
+         two_fillings=True),
     Arch(rows=5, columns=5, activation="int4", weight="int4", depthwise=True, bus_bits=64,
          address_bits=17, prefetch=False, activation_depth=64, accumulator_depth=90,
          weight_depth=200, parameter_depth=20),
@@ -85,6 +88,7 @@ def wild_program(arch, seed, instructions=60):
     def array():
         add(Opcode.ARRAY, kernel_y=draw.randint(1, 3), kernel_x=draw.randint(1, 2),
             blocks=draw.randint(1, 3), out_y=draw.randint(1, 4), out_x=draw.randint(1, 5),
+            weight_base=draw.randrange(4),
             pool_y=draw.randint(1, 2), accumulate=draw.randrange(2), x_last=4, y_last=4,
             **({"starts": 1} if arch.depthwise and draw.random() < 0.5 else
                {"pool_x": draw.randint(1, 2), "early": draw.randrange(2),

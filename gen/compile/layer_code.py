@@ -79,7 +79,8 @@ class LayerCode:
         # Parameters are loaded in runs of whole column blocks, or of groups.
         self.groups = layer.groups + sink.pad_lanes
         half = self.arch.parameter_depth // 2 // self.arch.chunks
-        self.run = (self.groups if self.groups <= half
+        # (not more than the first results need, before the input's other rows)
+        self.run = (self.groups if self.groups <= half and layer.index
                     else max(1, min(self.arch.groups_per_columns, half)))
 
     def emit(self) -> None:

@@ -30,7 +30,7 @@ STEP_CYCLES = 128
 _SUB_TILES = 4
 #: Those of a first layer whose words LOAD makes on the chip, which can begin when the rows of its
 #: input for one of them are there.
-_FIRST_SUB_TILES = 8
+_FIRST_SUB_TILES = 16
 
 
 @dataclass
@@ -92,7 +92,8 @@ class Plan:
         if layer.from_above:
             return _runs(layer.from_above.results, rows, most, y0,
                          [(x0 + c, x0 + d) for c, d in across], wanted)
-        least = max(layer.arch.fill, ceil(STEP_CYCLES / layer.most_passes))
+        least = layer.arch.fill if first else max(
+            layer.arch.fill, ceil(STEP_CYCLES / layer.most_passes))
         if len(self.tiles) > 1 or 2 * layer.most_weight_words > layer.arch.weight_depth:
             wanted = 1
         wanted = min(wanted, rows // max(1, ceil(least / (width * layer.pool))))

@@ -48,12 +48,12 @@ def _large(size, bus, weights=2 << 20):
     return Arch(rows=size, columns=size, largest_k=4608, activation_depth=10240,
                 weight_depth=weights // size, accumulator_depth=2048, post_lanes=size,
                 parameter_depth=512, operand_depth=4096, depthwise=True, side_taps=True,
-                bus_bits=bus)
+                two_fillings=True, bus_bits=bus)
 
 
 def _preset(*changes):
     return load_chip("sim-16x16-int8", ["bus.windows=true", "buffers.two_writes=true",
-                                           *changes])
+                                           "array.two_fillings=true", *changes])
 
 
 def _digits(size, bus):
@@ -64,7 +64,7 @@ def _digits(size, bus):
 def _binary(bus):
     return Arch(rows=16, columns=16, lanes=64, activation="bipolar1", weight="bipolar1",
                 bit_planes=True, plane_rows=True, tap_rows=True, post_lanes=16,
-                activation_depth=4096, two_writes=True,
+                activation_depth=4096, two_writes=True, two_fillings=True,
                 weight_depth=4096, accumulator_depth=2048, parameter_depth=256, bus_bits=bus)
 
 

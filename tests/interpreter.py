@@ -223,8 +223,8 @@ class Interpreter:
         if i.starts == 0:
             height = i.height * arch.height_unit
             if arch.activation.binary and height:
-                words = [(word[:height * arch.lanes] + [-1] * arch.vector)[:arch.vector]
-                         for word in words]
+                words = [(word[:height * arch.lanes] + [-there] * arch.vector)[:arch.vector]
+                         for word, there in zip(words, seen, strict=True)]
             if i.planes:
                 rows = [[value << max(0, 7 - n) for value in row] for n, row in enumerate(rows)]
             more = arch.lanes * (247 + arch.rows) % 256 * i.planes

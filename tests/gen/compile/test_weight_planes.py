@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from systolith.gen.chip.verilog import core_verilog
 from systolith.gen.compile.compile import compile_graph
 from systolith.gen.compile.weight_planes import integers_as_planes
 from systolith.gen.compile.widen import widened
@@ -14,13 +15,16 @@ from systolith.hw.formats import Bipolar, Int
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.instruction import Instruction
 from systolith.hw.spec.isa import Opcode
+from systolith.sim.machine.cycles import cycles
+from systolith.sim.machine.host import unpack_outputs
 from systolith.sim.machine.memory_plan import MemoryPlanError, check_memory_plan
 from systolith.sim.machine.races import find_races
 from systolith.sim.model.graph import Graph, Tensor
 from systolith.sim.model.weights import Weights
+from systolith.sim.rtl import core
 
 from ...layers import changed, convolution
-from ...networks import run_program
+from ...networks import core_job, run_program
 
 ARCH = Arch(rows=3, columns=4, lanes=5, activation="bipolar1", weight="bipolar1", bit_planes=True,
             post_lanes=1, largest_k=1 << 20, activation_depth=2048, weight_depth=400)
@@ -209,3 +213,26 @@ def test_other_weights_are_refused(bits):
             else:
                 raise AssertionError(f"{i} with weights from word {base} was not refused")
     assert refused
+
+
+def test_on_the_core():
+    """The same in Verilator, cycle by cycle as the model says; also with the input's planes in
+    rows."""
+    arch = replace(ARCH, rows=9, columns=3, lanes=10, plane_rows=True)
+    jobs, right = [], []
+    for seed, (bits, shape, kinds, how) in enumerate([
+            (8, (9, 5, 6), (8, "ternary"), {}), (3, (3, 6, 6), ("odd", 3), dict(pads=(1, 1, 1, 1))),
+            (1, (8, 6, 6), (4, 8), dict(pads=(1, 1, 0, 1), groups=2))]):
+        kernel = (1, 1) if bits == 8 else (3, 3)
+        graph, codes = network(np.random.default_rng(seed), bits, shape, kinds, kernel, **how)
+        made = widened(graph, arch)
+        program = compile_graph(made, arch)
+        rows = any(i.planes for i in program.instructions if i.opcode == Opcode.ARRAY)
+        assert rows == (bits == 8)
+        jobs.append(core_job(program, codes[0], latency=5))
+        right.append((program, made.run(codes, arch)["second_out"][0]))
+    for (program, sums), runs in zip(right, core.simulate(core_verilog(arch), jobs).runs,
+                                     strict=True):
+        found = unpack_outputs(program, bytes(runs[0].outputs[0]))["second_out"]
+        assert (found == sums).all()
+        assert runs[0].cycles == cycles(program, latency=5).cycles

@@ -207,3 +207,17 @@ def test_binary_chips_agree_about_padding(tmp_path):
     assert simulate(made, inputs, "isa").comparison.bits == 0
     with np.load(FOLDER / "binary_one_padding.expected.npz") as expected:
         _compare(simulate(made, inputs).outputs, expected[expected.files[0]], Case())
+
+
+def test_layers_of_8_bits_on_a_binary_chip(tmp_path):
+    """The first and the last layer by planes of their weights."""
+    path = FOLDER / "first8_binary_last8.onnx"
+    arch = load_chip("ulx3s-bnn", ["array.largest_k=1048576"])
+    assert check(path, load_chip("ulx3s-bnn")).changes == {"array.largest_k": 1048576}
+    made = build(path, arch, tmp_path / "build", area=False)
+    inputs = np.load(FOLDER / "first8_binary_last8.npy")
+    for engine, limit in (("isa", None), ("rtl", 1)):
+        found = simulate(made, inputs, engine, limit=limit)
+        assert found.comparison.bits == 0
+    with np.load(FOLDER / "first8_binary_last8.expected.npz") as expected:
+        _compare(simulate(made, inputs).outputs, expected[expected.files[0]], Case())

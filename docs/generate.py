@@ -50,8 +50,9 @@ In bits [7:4] of STATUS; `systolith run` and the driver say the same in words.
 
 CHIP = """# The description of a chip
 
-This page is generated from `hw/spec/arch.py` by `python docs/generate.py`. `systolith init` writes
-the same as a commented file; any key can be set on the command line by `--set SECTION.KEY=VALUE`.
+This page is generated from `hw/spec/chip_keys.py` by `python docs/generate.py`. `systolith init`
+writes the same as a commented file; any key can be set on the command line by
+`--set SECTION.KEY=VALUE`.
 
 {keys}
 

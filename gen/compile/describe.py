@@ -15,6 +15,7 @@ from .alloc import Sections
 from .layer import Layer
 from .legal import accumulator_need
 from .maps import Places, vector_of
+from .pass_order import pass_order, stored_passes
 from .plan import Plan
 from .stream import Stream
 
@@ -63,7 +64,7 @@ def _array(conv, layer, plan, offsets, starts):
         in_order=layer.in_order, origin=place.origin, step=place.step,
         first_group=place.first_channel // layer.arch.group, groups=layer.groups,
         above=above and host.Above(tuple(above.taps), above.results, above.step),
-        passes=tuple(tuple(box for *_, box in layer.order(plan.parts, block))
+        passes=tuple(tuple(box for *_, box in pass_order(layer, plan.parts, block))
                      for block in range(layer.column_blocks)),
         weights=starts["weights"] + offsets["weights"],
         parameters=starts["parameters"] + offsets["parameters"],
@@ -78,7 +79,7 @@ def _stored(layer, plan):
     """Fields of `ArrayView` that say which boxes have the same weights."""
     if not layer.constant and layer.planes == 1:
         return {}
-    return {"stored": tuple(tuple(layer.stored(plan.parts, block))
+    return {"stored": tuple(tuple(stored_passes(layer, plan.parts, block))
                             for block in range(layer.column_blocks)),
             "stored_passes": tuple((b - a) // layer.pass_words
                                    for a, b in pairwise(layer.weight_offsets))}

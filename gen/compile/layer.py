@@ -1,6 +1,5 @@
 """One layer as the array sees it: its axes, its passes and what they cost."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, pairwise
@@ -372,18 +371,6 @@ class Layer:
                   for item in runs_of(
                       made[column_block], box._replace(block=first, blocks=end - first)))]
 
-    def order(self, parts: Sequence[Box], column_block: int) -> list[tuple[int, int, Box]]:
-        """[(number of the part, turn, box)]: `turns` of the boxes `parts` in the order in which the
-        array makes them, pairs of planes with the largest weight first."""
-        found = [(part, turn, item) for part, box in enumerate(parts)
-                 for turn, item in self.turns(box, column_block)]
-        if self.constant:                       # as many instructions as have their words
-            found = [(part, turn, piece) for part, turn, box in found for piece in (
-                [box] if turn < self.constant else self.together(box) if self.part
-                else boxes(box, self.constant_passes))]
-        return sorted(found, key=lambda one: -self.weight(*one[1:])) if (
-            self.in_planes or self.planes > 1) else found
-
     @cached_property
     def constant(self) -> int:
         """The number of the turn whose weights are all -1; 0: there is none."""
@@ -401,23 +388,6 @@ class Layer:
         pixels = min(self.pixels(self.y.out, self.x.out), self.arch.accumulator_depth)
         return min(-(-_CONSTANT_CYCLES // self.pass_cycles(pixels)),
                    self.taps * self.blocks // self.planes)
-
-    def stored(self, parts: Sequence[Box], column_block: int) -> list[int]:
-        """The first pass of the weights of each box of `order`, counted from the first stored one
-        of the column block. Planes of the input share weights, and so do all boxes of weights -1,
-        which come last."""
-        each, places, end, found = self.blocks // self.planes, dict[tuple, int](), 0, []
-        last = self.weight_offsets[column_block + 1] - self.weight_offsets[column_block]
-        for part, turn, box in self.order(parts, column_block):
-            if self.constant and turn == self.constant:
-                found.append(last // self.pass_words - self.constant_passes)
-                continue
-            key = ((turn, box._replace(block=box.block % each)) if self.planes > 1
-                   else (part, turn, box))
-            if key not in places:
-                places[key], end = end, end + box.passes
-            found.append(places[key])
-        return found
 
     def weight(self, turn: int, box: Box) -> int:
         """n: sums of a box of `turns` count 2**n times; 0 without planes of bits."""

@@ -9,6 +9,7 @@ from systolith.hw.spec.loops import group_field
 from .boxes import boxes
 from .layer import Layer
 from .operands import OperandMemory
+from .pass_order import pass_order, stored_passes
 from .plan import Plan
 from .pools import load_pool
 from .stream import Region, Sink, Stream
@@ -99,8 +100,8 @@ class LayerCode:
     def _sub_tile(self, tile, group, block, sub):
         sums = self.stream.accumulators.place(None, self.layer.words(sub))
         accumulate, first, before = 0, self.layer.weight_offsets[block], None
-        for (part, turn, used), stored in zip(self.layer.order(self.plan.parts, block),
-                                              self.layer.stored(self.plan.parts, block),
+        for (part, turn, used), stored in zip(pass_order(self.layer, self.plan.parts, block),
+                                              stored_passes(self.layer, self.plan.parts, block),
                                               strict=True):
             region, weight = self._input(tile, part), self.layer.weight(turn, used)
             upper = self.layer.wide and turn == 1

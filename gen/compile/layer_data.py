@@ -14,6 +14,7 @@ from systolith.sim.model.requantization import Requantization
 from .bias import chip_bias
 from .blocks import scaled_words
 from .layer import Layer
+from .pass_order import pass_order, stored_passes
 
 __all__ = ["parameter_bytes", "weight_bytes"]
 
@@ -113,7 +114,8 @@ def _in_order(layer, parts, turns):
         block = mine.start or 0
         # Each stored box once, in the order in which they are stored.
         boxes = {place: one for one, place in zip(
-            reversed(layer.order(parts, block)), reversed(layer.stored(parts, block)), strict=True)
+            reversed(pass_order(layer, parts, block)),
+            reversed(stored_passes(layer, parts, block)), strict=True)
             if not layer.constant or one[1] < layer.constant}
         chosen = [turns[turn][mine, y:y + rows, x:x + columns, b:b + blocks]
                   for _, (_, turn, (y, rows, x, columns, b, blocks)) in sorted(boxes.items())]

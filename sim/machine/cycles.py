@@ -39,6 +39,7 @@ from systolith.hw.spec.registers import COUNTED, UnitState
 
 from .activity import Activity
 from .events import At, Channel, Events
+from .windows import Windows
 
 __all__ = ["Stuck", "Timing", "cycles"]
 
@@ -86,21 +87,6 @@ def cycles(program: Program, latency: int = 32) -> Timing:
     Raises Stuck for a program that never ends.
     """
     return _Model(program, latency + timing.shared_latency(program.arch)).run()
-
-
-class _Windows:
-    """A LOAD of windows: the bytes that there are beyond the next word's end, whether its number is
-    odd, its number in the instruction, when the next beat or word can come at the earliest, and
-    when the last word was taken."""
-
-    def __init__(self, code, vector, cycle, taken):
-        self.code, self.ahead, self.odd, self.number = code, -vector, 0, 0
-        self.cycle, self.taken = cycle, taken
-
-    @property
-    def step(self):
-        """Bytes from the next word to the one after it."""
-        return self.code.step_odd if self.odd else self.code.step_even
 
 
 class _Model:
@@ -348,7 +334,7 @@ class _Model:
                 load.wait(UnitState.TOKENS, max(here + 1, load.end + 1), granted - 1, giver)
                 size = self._word_beats(code)
                 left = moved_bytes(code, self.arch) // self.arch.beat_bytes
-                windows = _Windows(code, self.arch.vector, windows.cycle if windows else 0,
+                windows = Windows(code, self.arch.vector, windows.cycle if windows else 0,
                                    word_taken) if code.step_even else None
             if windows:
                 yield from self._leave(windows, first)

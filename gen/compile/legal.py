@@ -227,7 +227,7 @@ def _refuse_accumulators(layer, bits, moved):
             f"{arch.accumulator_bits} bits; set array.accumulator to {bits} or to \"exact\"")
     if layer.in_planes and not arch.exact_sums:
         raise UserError(
-            f"{layer.title}: the planes of its {len(layer.weight_shifts)}-bit weights could "
+            f"{layer.title}: the {len(layer.weight_shifts)} planes of its weights could "
             f"saturate accumulators of {arch.accumulator_bits} bits; set array.accumulator to "
             f"{bits} or to \"exact\"")
     if len(layer.addends) > 1 and not arch.exact_sums:

@@ -74,7 +74,7 @@ WALKS = {
         "gen/compile/taps.py"},                 # which layers use it
     "weight_widths": OPTION | {
         "hw/spec/narrow.py",                    # how rows share a word; others ask `code_widths`
-        "gen/compile/layer.py",                 # which width a layer's weights have
+        "gen/compile/few_weights.py",           # which width a layer's weights have
         "gen/flow/fit_chip.py",                 # which widths pay
         "gen/cli/commands/network.py",          # widths that `quantize --budget` may choose
         "sim/random/graphs.py"},                # random weights of such widths
@@ -83,7 +83,7 @@ WALKS = {
         "hw/spec/legality.py",                  # LOAD's memory
         "hw/spec/narrow.py", "hw/spec/timing.py",               # where a pool is, a cycle more
         "hw/core/compute.py", "hw/core/top.py",                 # the memory
-        "gen/compile/layer.py",                 # which layers use it
+        "gen/compile/few_weights.py",           # which layers use it
         "gen/flow/fit_chip.py",                 # whether it pays
         "sim/random/graphs.py"},                # random weights, few of them different
     "bit_planes": OPTION | {

@@ -14,6 +14,7 @@ from systolith.sim.model.weights import Weights
 
 from .axis import Axis
 from .boxes import Rectangle, boxes, runs_of
+from .few_weights import fewest_words, pool_codes
 from .from_above import FromAbove, plan_from_above
 from .limits import LIMITS, POST
 
@@ -251,32 +252,7 @@ class Layer:
         arch = self.arch
         if self.signs or len(self.addends) > 1 or not arch.code_widths or self.part:
             return 0
-        weights = self.conv.weights.in_format(arch.weight)
-        if weights is None:             # `check_layer` refuses it
-            return 0
-        images = weights.images
-        low, high = min(images.min(initial=0), 0), max(images.max(initial=0), 0)
-        fitting = [0, *(n for n, width in enumerate(arch.weight_widths, 1)
-                        if -1 << width - 1 <= low and high < 1 << width - 1)]
-        for n in range(1 + len(arch.weight_widths), 1 + len(arch.code_widths)):
-            size = 1 << width_of(n, arch)
-            # what is saved must be more than what loading the pool takes
-            saved = images.size * (arch.weight.width - width_of(n, arch)) // 8
-            if len(self.pool_codes) <= size and saved > size * arch.pool_bytes:
-                fitting.append(n)
-        turn = self.index               # layers take turns, so that a pool is loaded in time
-        return min(fitting, key=lambda n: (
-            words_of_rows(self.height, n, arch), pool_of(n, arch) is not None,
-            n <= len(arch.weight_widths) and n, (n + turn) % max(1, len(arch.weight_pools)), n))
-
-    @cached_property
-    def pool_codes(self) -> np.ndarray:
-        """The chip's codes of all weights that the layer has, that of 0 first: lanes without
-        channel have it."""
-        weights = self.conv.weights.in_format(self.arch.weight)
-        assert weights is not None, "the layer is checked"
-        codes = np.unique(weights.codes)
-        return np.concatenate([[0], codes[codes != 0]])
+        return fewest_words(self.conv.weights, arch, self.height, self.index)
 
     @property
     def weight_pool(self) -> np.ndarray | None:
@@ -284,8 +260,8 @@ class Layer:
         None: they are in none."""
         if pool_of(self.narrow, self.arch) is None:
             return None
-        size = 1 << width_of(self.narrow, self.arch)
-        return np.pad(self.pool_codes, (0, size - len(self.pool_codes)))
+        codes = pool_codes(self.conv.weights, self.arch)
+        return np.pad(codes, (0, (1 << width_of(self.narrow, self.arch)) - len(codes)))
 
     @cached_property
     def pass_words(self) -> int:

@@ -13,6 +13,7 @@ from systolith.sim.model.requantization import Requantization
 
 from .bias import chip_bias
 from .blocks import scaled_words
+from .few_weights import pool_codes
 from .layer import Layer
 from .pass_order import pass_order, stored_passes
 
@@ -132,8 +133,9 @@ def _stored(codes, layer):
     memory."""
     arch = layer.arch
     if layer.weight_pool is not None:                  # their numbers in the pool
-        places = np.argsort(layer.pool_codes)
-        codes = places[np.searchsorted(layer.pool_codes, codes, sorter=places)].astype(codes.dtype)
+        pool = pool_codes(layer.conv.weights, arch)
+        places = np.argsort(pool)
+        codes = places[np.searchsorted(pool, codes, sorter=places)].astype(codes.dtype)
     codes = pack_rows(codes.reshape(-1, layer.height, arch.columns * arch.lanes), layer.narrow,
                       arch).reshape(-1, arch.columns * arch.lanes)
     words = np.frombuffer(pack_weight_words(codes, arch), np.uint8).reshape(len(codes), -1)

@@ -7,7 +7,7 @@ no core has, is wrong.
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,13 +40,18 @@ class Reason:
         The line as `Coverage` has it, or the field and its value (`base most`); a regular
         expression.
     why : str
+    chips : function of Arch to bool
+        On which chips lines are not covered; all, where it is left out.
     """
     where: str
     what: str
     why: str
+    chips: Callable[[Arch], bool] | None = None
 
-    def of(self, where: str, what: str) -> bool:
-        return bool(re.fullmatch(self.where, where) and re.fullmatch(self.what, what))
+    def of(self, where: str, what: str, arch: Arch | None = None) -> bool:
+        """Whether it is of a point, of a chip's `arch` where it is a line."""
+        return bool(re.fullmatch(self.where, where) and re.fullmatch(self.what, what)
+                    and (self.chips is None or (arch is not None and self.chips(arch))))
 
 
 REASONS: tuple[Reason, ...] = ()
@@ -95,12 +100,15 @@ class Covered:
     ----------
     cores : dict
         Chip's name -> its `Coverage`.
+    arches : dict
+        Chip's name -> its Arch, for reasons that are of some chips alone.
     wanted, met : set of (instruction, field, value)
         Values of fields that these chips execute, and those that they have executed; see `bins`.
     """
     cores: dict[str, Coverage] = field(default_factory=dict)
     wanted: set[tuple[str, str, str]] = field(default_factory=set)
     met: set[tuple[str, str, str]] = field(default_factory=set)
+    arches: dict[str, Arch] = field(default_factory=dict)
 
     def run(self, code: Iterable[Instruction], arch: Arch) -> None:
         """Add instructions that a chip has executed."""
@@ -114,21 +122,20 @@ class Covered:
             self.cores.setdefault(name, Coverage()).add(coverage)
         self.wanted |= other.wanted
         self.met |= other.met
+        self.arches |= other.arches
 
-    def lines(self) -> dict[tuple[str, str], list[int]]:
-        """{(module, line's text): [how many there are, how many of them were executed]}."""
-        found: dict[tuple[str, str], list[int]] = {}
-        for coverage in self.cores.values():
+    def points(self) -> dict[tuple[str, str], dict[str, list[int]]]:
+        """{(module, line's text): {chip's name: [how many there are, how many were executed]}}, and
+        values of fields as (instruction, "field value"), which are of no chip: its name is ""."""
+        found: dict[tuple[str, str], dict[str, list[int]]] = {}
+        for chip, coverage in self.cores.items():
             for line in coverage.lines.values():
-                counts = found.setdefault((_short(line.module), line.text), [0, 0])
+                counts = found.setdefault((_short(line.module), line.text), {}).setdefault(
+                    chip, [0, 0])
                 counts[0] += 1
                 counts[1] += line.count > 0
-        return found
-
-    def points(self) -> dict[tuple[str, str], list[int]]:
-        """`lines`, and values of fields as (instruction, "field value")."""
-        return self.lines() | {(code, f"{name} {value}"): [1, int((code, name, value) in self.met)]
-                               for code, name, value in self.wanted}
+        return found | {(code, f"{name} {value}"): {"": [1, int((code, name, value) in self.met)]}
+                        for code, name, value in self.wanted}
 
     def figures(self) -> dict[str, tuple[int, int]]:
         """{what: (covered, all)}: lines, those under a condition, bits that have gone up and down,
@@ -150,9 +157,15 @@ class Covered:
 
     def uncovered(self, reasons: Sequence[Reason] = REASONS) -> list[tuple[str, str, int, str]]:
         """(module or instruction, line or value, how many such were not covered, the reason or "")
-        in order."""
-        return [(*point, total - met, next((item.why for item in reasons if item.of(*point)), ""))
-                for point, (total, met) in sorted(self.points().items()) if met < total]
+        in order: a line once for each reason that it has on some chips."""
+        found: Counter[tuple[str, str, str]] = Counter()
+        for (where, what), chips in self.points().items():
+            for chip, (total, met) in chips.items():
+                if met < total:
+                    arch = self.arches.get(chip)
+                    why = next((item.why for item in reasons if item.of(where, what, arch)), "")
+                    found[where, what, why] += total - met
+        return [(where, what, count, why) for (where, what, why), count in sorted(found.items())]
 
     def text(self, reasons: Sequence[Reason] = REASONS) -> str:
         """Figures and uncovered points, as `regress --coverage` prints them."""
@@ -184,12 +197,15 @@ def wrong_reasons(covered: Covered, reasons: Sequence[Reason] = REASONS,
     `every` optional part, are on no chip."""
     points, wrong = covered.points(), []
     for reason in reasons:
-        mine = {point: met for point, (_, met) in points.items() if reason.of(*point)}
+        mine = [(where, what, chip, met) for (where, what), chips in points.items()
+                for chip, (_, met) in chips.items()
+                if reason.of(where, what, covered.arches.get(chip))]
         if not mine and every:
             wrong.append(f"no chip has {reason.where!r}: {reason.what!r}, of which gen/study/"
                          f"coverage.py says: {reason.why}")
-        wrong += [f"{where}: {what!r} was covered {met} times, and gen/study/coverage.py says: "
-                  f"{reason.why}" for (where, what), met in sorted(mine.items()) if met]
+        wrong += [f"{where}: {what!r} was covered {met} times{f' on {chip}' if chip else ''}, and "
+                  f"gen/study/coverage.py says: {reason.why}"
+                  for where, what, chip, met in sorted(mine) if met]
     return wrong
 
 

@@ -218,7 +218,7 @@ def _run_part(name, seeds, waves, coverage):
                     text = f"the simulation failed, as seed {prepared[0][0].seed} says"
         else:
             if simulation.coverage is not None:
-                covered.cores[name] = simulation.coverage
+                covered.cores[name], covered.arches[name] = simulation.coverage, arch
                 for _, job, *_ in prepared:
                     covered.run(job.program.instructions, arch)
             for (case, job, expected, what), runs in zip(prepared, simulation.runs, strict=True):

@@ -1,6 +1,7 @@
 """What a regression covers: values of fields, figures, and reasons, held to both sides."""
 
 import json
+import re
 
 import pytest
 from systolith.gen.cli.main import main
@@ -93,8 +94,22 @@ def test_a_reason_is_given_for_what_was_not_covered(covered):
 def test_a_reason_of_what_was_covered_or_is_gone_is_wrong(covered, reason, text):
     wrong, = wrong_reasons(covered, [reason])
     assert text in wrong
-    gone = text == "no chip has"
+    gone = text.startswith("no chip has")
     assert bool(wrong_reasons(covered, [reason], every=False)) != gone
+
+
+def test_a_reason_may_be_of_some_chips_alone(covered):
+    """Of those that it is of it must hold, and there must be one."""
+    other = Coverage({1: Line("systolith_core.load", "if (x): y = 1;", True, 0)})
+    covered.add(Covered({"b": other}, arches={"a": ARCH, "b": Arch(rows=2, columns=2)}))
+    line = "load", re.escape("if (x): y = 1;")
+    for rows, wrong in ((2, ""), (4, "was covered 1 times on a"), (8, "no chip has")):
+        reason = Reason(*line, "too small", lambda arch, rows=rows: arch.rows == rows)
+        assert wrong in "".join(wrong_reasons(covered, [reason]))
+        assert bool(wrong_reasons(covered, [reason])) == bool(wrong)
+        rest = [(count, why) for where, _, count, why in covered.uncovered([reason])
+                if where == "load"]
+        assert rest == ([(2, "")] if rows == 8 else [(1, ""), (1, "too small")])
 
 
 def test_every_reason_says_why():

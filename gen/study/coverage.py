@@ -54,7 +54,25 @@ class Reason:
                     and (self.chips is None or (arch is not None and self.chips(arch))))
 
 
-REASONS: tuple[Reason, ...] = ()
+REASONS: tuple[Reason, ...] = (
+    Reason(r"csr\.counters", r"4'h8:: \$ = 4'he;|4'hf:: \$ = 4'h0;|casez \(more\): 4'h[8f]:",
+           "a counter comes by every 13 cycles, and no more is counted in between: 14 is not "
+           "reached, and to the state of ones no count leads"),
+    Reason("ARRAY", "results_x most",
+           "an ARRAY's results lie in accumulators, of which random chips have at most 70"),
+    Reason("STORE", "(items|rows) most",
+           "what a STORE writes has come from accumulators, of which random chips have at most "
+           "70"),
+    Reason("LOAD", "rows most",
+           "random programs load at most 8 rows, so that their runs stay short"),
+    Reason("LOAD", "spare most",
+           "less is left over of a beat, and the buses of these chips with windows have 4 and 8 "
+           "bytes"),
+    Reason("LOAD", "step_(even|odd) most",
+           "windows go on by at most two words, and those of these chips have 6 and 9 codes"),
+    Reason("ARRAY", "(blocks|kernel_x|kernel_y) 3",
+           "the chip whose fields end there has two words of weights, and a pass takes one"),
+)
 
 
 def bins(code: Instruction, arch: Arch) -> dict[str, tuple[set[str], str]]:

@@ -5,7 +5,7 @@ memory. Every result of post-processing, every byte that is written, in order, a
 the end must be the same; a network's outputs must also be what the golden model says, and where
 the memory does not stall, the core takes the cycles that the cycle model says.
 
-The program runs three times more in trouble: the memory answers wrongly somewhere, something is
+The program runs four times more in trouble: the memory answers wrongly somewhere, something is
 wrong with its code, or the run is broken off. Such a run must end with an error or with the right
 results, break no rule of the bus, and at once after a soft or a hard reset the same program must
 run as if nothing had been.
@@ -48,7 +48,7 @@ __all__ = ["EXPECTED", "Case", "chip", "regress"]
 #: Seeds that one simulation runs, and clock cycles after which a run has failed.
 _SEEDS_AT_ONCE, _LIMIT = 25, 2_000_000
 #: Runs of each program in trouble.
-_TROUBLES = 3
+_TROUBLES = 4
 #: Parts that a chip may have.
 _OPTIONS = [key.field for key in KEYS.values() if key.optional]
 #: For which reasons the compiler may refuse a random network, as patterns: nothing else is known of
@@ -246,7 +246,7 @@ def _prepare(arch, case):
     simulator = Simulator(arch, bytearray(program.image))
     simulator.run(program.instructions, case.seed)
     found = [(job(program, []), simulator, "program")]
-    troubles = in_trouble(job(program, []), random.Random(f"trouble {case.seed}"), _TROUBLES)
+    troubles = in_trouble(job(program, []), case.seed, _TROUBLES)
     case.trouble = tuple(map(kind_of, troubles))
     found += [(trouble, simulator, f"program with {told(trouble)}") for trouble in troubles]
 

@@ -42,15 +42,20 @@ _NONE = sorted(set(range(16)) - set(Opcode))
 _END = "an end in mid-run"
 
 
-def in_trouble(job: rtl.Job, draw: random.Random, count: int) -> list[rtl.Job]:
-    """So many of the job with something that goes wrong in each, no two the same kind, and a reset
-    and a good run after it."""
-    kinds = [*_ANSWERS, *(kind for kind in _SAYS if kind != _CHANGED or job.program.arch.checksum),
-             _END]
-    return [_in_trouble(job, draw, kind) for kind in draw.sample(kinds, count)]
+def in_trouble(job: rtl.Job, seed: int, count: int) -> list[rtl.Job]:
+    """So many of the job with something that goes wrong in each, and a reset and a good run after
+    it. Kinds go round with the seed, so that few seeds have all; chips without a checksum have no
+    wrong one."""
+    draw = random.Random(f"trouble {seed}")
+    kinds = [*_ANSWERS, *_SAYS, _END]
+    if not job.program.arch.checksum:
+        kinds[kinds.index(_CHANGED)] = _UNKNOWN
+    return [_in_trouble(job, draw, kinds[(seed * count + n) % len(kinds)], seed % 2)
+            for n in range(count)]
 
 
-def _in_trouble(job, draw, kind):
+def _in_trouble(job, draw, kind, fetched):
+    """`fetched`: answers to fetches are wrong, where reads are."""
     job = replace(job, watchdog=_WATCHDOG, again=draw.choice(("soft", "soft", "hard")),
                   limit_again=job.limit)
     program = job.program
@@ -61,7 +66,7 @@ def _in_trouble(job, draw, kind):
     writes = kind in (rtl.WRITE_ERROR, rtl.WRITE_SILENT)
     places = [] if writes else [program.code_offset + draw.randrange(
         program.arch.instruction_bytes * len(program.instructions))]
-    if places and draw.random() < 0.3:          # of fetches, of which there are fewer
+    if places and fetched:
         return replace(job, fault=(kind, *places * 2), response=draw.choice((2, 3)))
     for code in program.instructions:
         if code.opcode == (Opcode.STORE if writes else Opcode.LOAD):

@@ -70,6 +70,8 @@ class _Writer:
         self.instructions = []
         self.layer = 0
         self.code_offset = self.draw.randrange(0, 5) * 64
+        if seed % 2:                    # an instruction may lie on two pages
+            self.code_offset = PAGE_BYTES - 64 * (1 + seed // 2 % 3)
         code = self.code_offset + (instructions + 8) * arch.instruction_bytes
         self.free = -(-code // 64) * 64          # where data may stand from
         if arch.address_bits <= 18 and self.ends.random() < 0.1:
@@ -291,6 +293,10 @@ class _Writer:
         arch, draw = self.arch, self.draw
         rows_used = self.heights.choice(
             (0, 0, self.heights.randint(1, arch.rows // arch.height_unit)))
+        longest = self.ends.choice(
+            ("kernel_y", "kernel_x", "blocks", "pool_y", "pool_x", *[""] * 15))
+        if longest and self.ends.random() < 0.5:    # of as many passes as can be
+            rows_used = 1
         if arch.weight.block_scale:
             rows_used = 0
         narrow = self.narrow.randint(0, len(arch.code_widths))
@@ -320,8 +326,6 @@ class _Writer:
         dilation = draw.choice((1, 1, 2)), draw.choice((1, 1, 2))
         pads = draw.randrange(kernel_y + 1), draw.randrange(kernel_x + 1)
         out_y, out_x = draw.randint(1, 6), draw.randint(1, 8)
-        longest = self.ends.choice(
-            ("kernel_y", "kernel_x", "blocks", "pool_y", "pool_x", *[""] * 15))
         if longest:                              # one loop as long as it can be
             kernel_y = kernel_x = blocks = pool_y = pool_x = out_y = out_x = 1
         fields = dict(

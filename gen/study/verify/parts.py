@@ -39,7 +39,7 @@ def _faults(settings: Settings) -> list[Figure]:
     kinds = Counter(kind for case in cases for kind in case.trouble)
     wrong = sum(bool(case.failure) for case in cases)
     return [
-        Figure("seeds, each a program, a network and three runs in trouble, on chips",
+        Figure("seeds, each a program, a network and four runs in trouble, on chips",
                f"{len(cases)} on {len({case.chip for case in cases})}"),
         Figure("clocks in RTL", _count(sum(case.clocks for case in cases))),
         *(Figure(f"runs with {kind}", str(count)) for kind, count in sorted(kinds.items())),

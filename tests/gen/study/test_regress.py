@@ -1,7 +1,6 @@
 """The regression: passes on the core as it is, and notices every kind of difference."""
 
 import copy
-import random
 from dataclasses import replace
 from types import SimpleNamespace
 from xml.etree import ElementTree
@@ -47,7 +46,7 @@ def test_the_core_passes(simulated):
     assert lines[0] == f"{CHIP} seed 0: {cases[0].clocks} clocks, ok"
     assert lines[-1].startswith(f"{SEEDS} seeds on 1 chips in ") and "all passed" in lines[-1]
     (_, jobs), _ = kept[0]
-    assert len(kept) == 1 and len(jobs) == 5 * SEEDS     # for each seed; three are in trouble
+    assert len(kept) == 1 and len(jobs) == 6 * SEEDS     # for each seed; four are in trouble
     assert any(run.trace for runs in kept[0][1].runs for run in runs)
 
 
@@ -150,8 +149,9 @@ def test_a_cycle_more_than_the_model_says_is_seen(simulated):
 
 def test_trouble_of_every_kind_is_drawn_and_ends_in_a_good_run(simulated):
     (_, jobs), simulation = simulated[2][0]
-    each = [trouble.in_trouble(jobs[0], random.Random(n), 3) for n in range(100)]
-    assert all(len({trouble.kind_of(job) for job in some}) == 3 for some in each)
+    each = [trouble.in_trouble(jobs[0], n, 4) for n in range(60)]
+    assert all(len({trouble.kind_of(job) for job in some}) == 4 for some in each)
+    assert len({trouble.kind_of(job) for some in each[:33:11] for job in some}) == 12
     drawn = [job for some in each for job in some]
     kinds = {job.fault[0] if job.fault else trouble.kind_of(job): job for job in drawn}
     assert set(kinds) == {*range(1, 8), "an end in mid-run", *trouble._SAYS}
@@ -159,7 +159,7 @@ def test_trouble_of_every_kind_is_drawn_and_ends_in_a_good_run(simulated):
     assert {job.response for job in drawn} == {2, 3}
     assert all("reset" in trouble.told(job) and job.watchdog for job in drawn)
     troubled = [(job, runs) for job, runs in zip(jobs, simulation.runs, strict=True) if job.again]
-    assert len(troubled) == 3 * SEEDS
+    assert len(troubled) == 4 * SEEDS
     for job, runs in troubled:
         assert job.again and len(runs) == 2 and runs[1].status.done
         assert runs[1].reset in (job.again, "soft in vain")
@@ -225,8 +225,8 @@ def test_a_compiler_that_refuses_everything_fails(simulated, no_verilog, monkeyp
         raise UserError(reason)
     jobs = simulated[2][0][0][1]
     programs = SimpleNamespace(coverage=None, runs=[
-        runs for n, runs in enumerate(simulated[2][0][1].runs) if n % 5 != 4])
-    assert len(jobs) == 5 * SEEDS
+        runs for n, runs in enumerate(simulated[2][0][1].runs) if n % 6 != 5])
+    assert len(jobs) == 6 * SEEDS
     monkeypatch.setattr(module, "compile_graph", refuse)
     monkeypatch.setattr(module.rtl, "simulate", lambda *arguments, **options: programs)
     lines = []
@@ -253,7 +253,7 @@ def test_one_refusal_is_counted(simulated, no_verilog, monkeypatch, reason, fail
             raise UserError(reason)
         return real(graph, arch, batch)
     runs = SimpleNamespace(coverage=None, runs=[
-        run for n, run in enumerate(simulated[2][0][1].runs) if n != 4])
+        run for n, run in enumerate(simulated[2][0][1].runs) if n != 5])
     monkeypatch.setattr(module, "compile_graph", once)
     monkeypatch.setattr(module.rtl, "simulate", lambda *arguments, **options: runs)
     lines = []
@@ -263,7 +263,7 @@ def test_one_refusal_is_counted(simulated, no_verilog, monkeypatch, reason, fail
     # What is repeated alone may be one that is refused.
     if not failed:
         calls.clear()
-        runs.runs = runs.runs[:4]
+        runs.runs = runs.runs[:5]
         assert not regress([CHIP], seed=0, show=lines.append)[0].failure
 
 

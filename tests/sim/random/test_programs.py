@@ -41,7 +41,8 @@ def test_programs_differ_and_come_back_from_their_image():
                 seen.add((Destination(i.destination), bool(i.raw), i.pool_x * i.pool_y > 1))
                 seen.add(Pooling(i.pooling))
             if i.opcode == Opcode.ARRAY:
-                seen |= {("accumulate", i.accumulate), ("early", i.early)}
+                seen |= {("accumulate", i.accumulate), ("early", i.early),
+                         ("kernel_y", i.kernel_y), ("kernel_x", i.kernel_x)}
             if i.opcode == Opcode.STORE:
                 seen |= {("burst", i.burst), ("rows", i.rows > 1)}
         again = random_program(arch, seed, synchronize, 30)
@@ -51,6 +52,8 @@ def test_programs_differ_and_come_back_from_their_image():
         (Destination.ACTIVATION, False, False), (Destination.STORE, True, False)}
     assert seen >= {(name, value) for name in ("accumulate", "early", "burst", "rows")
                     for value in (0, 1)}
+    assert seen >= {("kernel_y", size) for size in (1, 2, 3)}
+    assert seen >= {("kernel_x", size) for size in (1, 2, 3, 5)}
 
 
 @pytest.mark.parametrize("activation, weight", [

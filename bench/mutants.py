@@ -265,7 +265,7 @@ NAMED = [
      "if item.least is not None or item.most is not None or",
      "if item.least is not None or"),
     ("LOAD.memory one beyond the last memory", "hw/spec/isa.py",
-     "most=Memory.TABLE)", "most=Memory.TABLE + 1)"),
+     "most=Memory.POOL)", "most=Memory.POOL + 1)"),
     ("POST.table on chips without tables", "hw/spec/legality.py",
      """    Option(Opcode.POST, "table", 1, 1, *_TABLES),\n""", ""),
     ("POST.table on chips without tables, in hardware", "hw/core/legality.py",

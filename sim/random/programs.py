@@ -56,16 +56,11 @@ class _Writer:
     def __init__(self, arch, seed, instructions):
         self.arch, self.limit = arch, instructions
         self.draw = random.Random(f"program {seed}")
-        self.other = random.Random(f"program's sums {seed}")
-        self.heights = random.Random(f"program's heights {seed}")
-        self.sides = random.Random(f"program's sides {seed}")
-        self.ties = random.Random(f"program's ties {seed}")
-        self.signs = random.Random(f"program's signs {seed}")
-        self.chunks = random.Random(f"program's chunks {seed}")
-        self.windows_of = random.Random(f"program's windows {seed}")
-        self.narrow = random.Random(f"program's narrow weights {seed}")
-        self.own_rows = random.Random(f"program's taps in rows {seed}")
-        self.ends = random.Random(f"program's ends {seed}")
+        (self.other, self.heights, self.sides, self.ties, self.signs, self.chunks, self.windows_of,
+         self.narrow, self.own_rows, self.ends) = (
+            random.Random(f"program's {what} {seed}") for what in (
+                "sums", "heights", "sides", "ties", "signs", "chunks", "windows", "narrow weights",
+                "taps in rows", "ends"))
         self.data = np.random.default_rng([seed, 1])
         self.instructions = []
         self.layer = 0

@@ -69,7 +69,7 @@ _OWN = ("load", "pixels", "writer")
 _LOTS = 10
 #: Terms of a module's cost at most, and by how much one more must lessen the error of chips that
 #: it was not fitted to.
-_TERMS, _BETTER = 9, 0.98
+_TERMS, _BETTER = 12, 0.99
 
 
 def _text(block: Any, name: str) -> str:

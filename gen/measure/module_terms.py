@@ -15,25 +15,22 @@ from systolith.hw.spec.isa import HEAD, Opcode, Unit
 from systolith.hw.spec.memories import MEMORIES, Space, loadable, memory_flags, word_bytes
 from systolith.hw.spec.numbers import SHIFT_BITS
 from systolith.hw.spec.timing import (
-    PART_BITS,
     array_latency,
-    booth_digits,
     burst_limit,
     column_delay,
+    folded_operands,
     lane_entry,
     lane_factor_bits,
     lane_number_bits,
     operand_image_bits,
     operand_lane_latency,
     post_lane_latency,
-    product_latency,
-    product_parts,
-    product_rows,
     rounding_levels,
     word_latency,
 )
 from systolith.hw.spec.widths import kept_bits
 
+from .product_terms import folded_terms, product_terms
 from .ram_choice import ram_of, scratchpads
 from .word_bits import word_bits
 
@@ -79,41 +76,13 @@ def _each(terms: Terms, **switches: bool) -> Terms:
     return {"1": 1.0, **terms, **{name: float(on) for name, on in switches.items()}}
 
 
-def _product(arch, one, other, addend):
-    """(terms, cycles) of a product of two signed factors, one adder a cycle, and an addend of so
-    many bits; 0: none."""
-    width, cycles = one + other, product_latency(arch, one, other, addend > 0)
-    if arch.post_luts:
-        rows, longer = booth_digits(min(one, other)), max(one, other)
-        return {"booth rows": rows * (longer + 2), "booth final": cycles * rows, "joined": 0,
-                "late": 0}, cycles
-    terms = [(sum(product_parts(one)[i] + product_parts(other)[j] for i, j in row),
-              PART_BITS * sum(row[0])) for row in product_rows(one, other)]
-    if addend:
-        terms.append((addend, 0))
-    adders = registers = 0
-    while len(terms) > 1:
-        pairs = []
-        for n in range(0, len(terms) - 1, 2):
-            (low, place), (high, start) = sorted(terms[n:n + 2], key=lambda term: term[1])
-            long = min(width, max(low + place, high + start) + 1)
-            adders += long - start
-            registers += long - place
-            pairs.append((long - place, place))
-        if len(terms) % 2:
-            registers += terms[-1][0]
-            pairs.append(terms[-1])
-        terms = pairs
-    return {"adders": adders, "sums": registers, "addend": addend}, cycles
-
-
 def _post_lane(arch):
     number, factor = lane_number_bits(arch), lane_factor_bits(arch)
     if arch.activation.binary:
         return _each({"sum": number, "bits": arch.multiplier_bits})
     addend = max(arch.multiplier_bits + 1 if arch.addend_bits else 0,
                  operand_image_bits(arch)[1] + arch.gain_bits if arch.operand_depth else 0)
-    terms, cycles = _product(arch, number, factor, addend)
+    terms, cycles = product_terms(arch, number, factor, addend)
     beside = SHIFT_BITS + arch.tie_bits
     form, width = arch.activation, number + factor
     rounding: Terms = {}
@@ -145,7 +114,9 @@ def _post_lane(arch):
 def _operand_lane(arch):
     first, other = operand_image_bits(arch)
     factor = max(arch.gain_bits, first)
-    terms, cycles = _product(arch, other, factor, 0)
+    terms, cycles = product_terms(arch, other, factor, 0)
+    if folded_operands(arch):
+        terms = folded_terms(other, factor)
     spare = operand_lane_latency(arch) - 2 - 2 * arch.activation.floating - cycles
     floating = arch.activation.floating
     return _each({**terms, "first": first, "first late": first * cycles,

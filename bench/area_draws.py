@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """What the analytic estimate of areas is fitted to: random chips of all families, and modules by
 themselves, each as (chip, where DSP blocks may be, its module).
 """

@@ -62,7 +62,7 @@ class Load(ExecutionUnit):
         `activation` (the operand memory, too), `weight`, `parameter` and, if the chip has them,
         `table` and `pool` (only the one that `memory` names is meaningful). While `ready` is low no
         beat is taken, so it should be high while there is no word.
-    upcoming : Out(memory_flags(arch)), odd_next : Out(1)
+    upcoming : Out(memory_flags(arch)), upcoming_odd : Out(1)
         `memory` and the lowest bit of `address` of the next cycle, so that `ready` can be a
         register.
     """
@@ -75,7 +75,7 @@ class Load(ExecutionUnit):
                 "memory": memory_flags(arch), "address": tag["base"].shape, **{
                     row.name: row.bits(arch) for row in loadable(arch)
                     if row.space != Space.OPERAND}}))),
-            "upcoming": Out(memory_flags(arch)), "odd_next": Out(1),
+            "upcoming": Out(memory_flags(arch)), "upcoming_odd": Out(1),
         })
 
     def _word_beats(self) -> dict[Memory, int]:
@@ -229,7 +229,7 @@ class Load(ExecutionUnit):
             m.d.sync += self.o.valid.eq(0)
         with m.Else():
             m.d.comb += self.upcoming.eq(self.o.payload.memory)
-            m.d.comb += self.odd_next.eq(self.o.payload.address[0])
+            m.d.comb += self.upcoming_odd.eq(self.o.payload.address[0])
         # Until a beat comes, its place takes over what the bus has: whether one does is known late,
         # and the register is large.
         with m.If(self.o.ready):
@@ -244,7 +244,7 @@ class Load(ExecutionUnit):
         with m.If(taken):
             m.d.sync += [beat.eq(Mux(word_ends, 0, beat + 1)), address.eq(word + word_ends)]
             with m.If(word_ends):
-                m.d.comb += [self.upcoming.eq(tag.memory), self.odd_next.eq(word[0])]
+                m.d.comb += [self.upcoming.eq(tag.memory), self.upcoming_odd.eq(word[0])]
                 m.d.sync += [
                     self.o.valid.eq(1),
                     self.o.payload.address.eq(word),
@@ -256,7 +256,7 @@ class Load(ExecutionUnit):
                 m.d.sync += is_cut.eq(0)
             with m.If(window.leaves):
                 m.d.comb += [self.upcoming.eq(1 << Memory.ACTIVATION),
-                             self.odd_next.eq(window.address[0])]
+                             self.upcoming_odd.eq(window.address[0])]
                 m.d.sync += [
                     cut.eq(window.word), is_cut.eq(1), self.o.valid.eq(1),
                     self.o.payload.address.eq(window.address),
@@ -294,9 +294,9 @@ class Load(ExecutionUnit):
         now, following = (Signal.like(tag, name=f"window_tag{name}", reset_less=True)
                           for name in ("", "_next"))
         address = Signal.like(tag.base, name="window_address", reset_less=True)
-        wanted, ready, taken, leaves, ends, starts, odd_next = (
+        wanted, ready, taken, leaves, ends, starts, upcoming_odd = (
             Signal(name=f"window_{name}") for name in (
-                "wanted", "ready", "taken", "leaves", "ends", "starts", "odd_next"))
+                "wanted", "ready", "taken", "leaves", "ends", "starts", "upcoming_odd"))
         left, then = Signal.like(ahead, name="window_left"), Signal.like(ahead, name="window_then")
         m.d.comb += [
             wanted.eq(tag.step_even.any()),
@@ -307,7 +307,7 @@ class Load(ExecutionUnit):
             ends.eq(drains & (ahead == now.spare)),
             left.eq(Mux(leaves, ahead - Mux(odd, now.step_odd, now.step_even), ahead)),
             then.eq(Mux(taken, Mux(starts, -size, left) + beat, left)),
-            odd_next.eq(Mux(taken & starts, 0, odd ^ leaves)),
+            upcoming_odd.eq(Mux(taken & starts, 0, odd ^ leaves)),
             following.eq(Mux(taken, tag, now)),
         ]
         with m.If(taken):
@@ -322,9 +322,9 @@ class Load(ExecutionUnit):
                 m.d.sync += drains.eq(0)
         with m.If(taken | leaves):
             m.d.sync += [
-                ahead.eq(then), odd.eq(odd_next), full.eq((then >= 0) & ~(leaves & ends)),
+                ahead.eq(then), odd.eq(upcoming_odd), full.eq((then >= 0) & ~(leaves & ends)),
                 room.eq((then < beat) | (leaves & ends)),
-                thin.eq(then < Mux(odd_next, following.step_odd, following.step_even) + beat),
+                thin.eq(then < Mux(upcoming_odd, following.step_odd, following.step_even) + beat),
             ]
         # It begins 2 * beat - 1 - ahead bytes after the first one that is held. In steps, which
         # synthesis makes multiplexers of; of a shift it makes ten times as many LUTs.

@@ -30,7 +30,7 @@ class MapAddress(wiring.Component):
         Go on to the next result; the present one is its row's last.
     word : Out(width)
         The present result's address.
-    odd_next : Out(1)
+    upcoming_odd : Out(1)
         The lowest bit of `word` in the next cycle.
     """
 
@@ -39,7 +39,7 @@ class MapAddress(wiring.Component):
         super().__init__({
             "fields": In(FIELDS), "base": In(width), "begin": In(1),
             "step": In(1), "last_x": In(1), "word": Out(width),
-            "odd_next": Out(1),
+            "upcoming_odd": Out(1),
         })
 
     def elaborate(self, platform: object) -> Module:
@@ -50,7 +50,7 @@ class MapAddress(wiring.Component):
         following = Signal(self.width)
         m.d.comb += [
             self.word.eq(word),
-            self.odd_next.eq(Mux(self.begin | self.step, following[0], word[0])),
+            self.upcoming_odd.eq(Mux(self.begin | self.step, following[0], word[0])),
             following.eq(Mux(self.begin, self.base,
                              Mux(last, row, word) + Mux(last, fields.stride_y, fields.stride_x)))]
         with m.If(self.begin | self.step):

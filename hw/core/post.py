@@ -56,7 +56,7 @@ class Post(ExecutionUnit):
         Accumulators; data one cycle after the address.
     parameter_address : Out, parameter_data : In
         Parameter memory; data one cycle after the address.
-    write_enable, write_address, write_data, writes, odd_next : Out
+    write_enable, write_address, write_data, writes, upcoming_odd : Out
     copy_enable, copy_address, copies, items : Out
         Results: see `ResultWriter`.
     operand_address : Out, operand_data : In(activation_bits)
@@ -81,7 +81,7 @@ class Post(ExecutionUnit):
             "write_enable": Out(arch.slots),
             "write_address": Out(range(arch.activation_depth)),
             "write_data": Out(arch.activation_bits), "writes": Out(1),
-            "odd_next": Out(1),
+            "upcoming_odd": Out(1),
             **({"operand_address": Out(range(arch.operand_depth)),
                 "operand_data": In(arch.activation_bits),
                 "copy_enable": Out(arch.groups_per_word), "copies": Out(1),
@@ -372,7 +372,7 @@ class Post(ExecutionUnit):
             self.write_enable.eq(writer.write_enable),
             self.write_address.eq(writer.write_address),
             self.write_data.eq(writer.write_data), self.writes.eq(writer.writes),
-            self.odd_next.eq(writer.odd_next),
+            self.upcoming_odd.eq(writer.upcoming_odd),
             self.written.eq(writer.written),
             self.trace_valid.eq(writer.written), self.trace_layer.eq(fields.layer),
             self.trace_raw.eq(fields.raw), self.trace_item.eq(writer.item),

@@ -60,7 +60,7 @@ class ResultWriter(wiring.Component):
         The operand memory's write port, if the chip has one; the data are `write_data`.
     writes, copies : Out(1)
         In the next cycle, `write_enable`, `copy_enable` is not 0.
-    odd_next : Out(1)
+    upcoming_odd : Out(1)
         The lowest bit of `write_address` in the next cycle.
     reserve : In(1)
         An item for the store unit has been begun.
@@ -80,7 +80,7 @@ class ResultWriter(wiring.Component):
             "write_enable": Out(arch.slots),
             "write_address": Out(range(arch.activation_depth)),
             "write_data": Out(arch.activation_bits),
-            "writes": Out(1), "odd_next": Out(1),
+            "writes": Out(1), "upcoming_odd": Out(1),
             **({"copy_enable": Out(arch.groups_per_word), "copies": Out(1),
                 "copy_address": Out(range(arch.operand_depth))} if arch.operand_depth else {}),
             "reserve": In(1), "room": Out(1), "items": Out(stream.Signature(arch.item_bits)),
@@ -110,7 +110,7 @@ class ResultWriter(wiring.Component):
             self.item.eq(Mux(fields.raw, raw, group)),
             self.write_address.eq(address.word),
             self.write_enable.eq(enable), self.writes.eq(following.any()),
-            self.odd_next.eq(address.odd_next),
+            self.upcoming_odd.eq(address.upcoming_odd),
         ]
         words = group.replicate(arch.groups_per_word)
         slots = (1 << fields.slot)[:arch.slots]

@@ -182,7 +182,7 @@ class Core(wiring.Component):
         shared = [(activations[part], Space.ACTIVATION, post.write_enable, post.write_address, part)
                   for part in range(parts)]
         # LOAD's word waits while post-processing writes; whether it does, a register says.
-        same = Const(1) if parts == 1 else post.odd_next == load.odd_next
+        same = Const(1) if parts == 1 else post.upcoming_odd == load.upcoming_odd
         waits = [post.writes & load.upcoming[Space.ACTIVATION] & same]
         if post.operand_lane is not None:
             operands = memory_of(Space.OPERAND)

@@ -198,9 +198,9 @@ def test_a_wrong_end_is_seen(simulated):
 
 def test_the_first_chips_have_every_option():
     names = module._random_chips(4)
-    assert names == [f"random-{n}" for n in (0, 1, 2, 3, 4, 5, 10, 16, 23, 53, 135)]
+    assert names == [f"random-{n}" for n in (0, 1, 2, 3, 4, 5, 6, 10, 11, 16, 23, 53, 135)]
     assert all(any(getattr(chip(name), field) for name in names) for field in module._OPTIONS)
-    assert module._random_chips(13) == [*names, "random-6", "random-7"]
+    assert module._random_chips(15) == [*names, "random-7", "random-8"]
     assert set(module._random_chips(150)) == {f"random-{n}" for n in range(150)}
 
 

@@ -175,13 +175,16 @@ class Covered:
 
     def uncovered(self, reasons: Sequence[Reason] = REASONS) -> list[tuple[str, str, int, str]]:
         """(module or instruction, line or value, how many such were not covered, the reason or "")
-        in order: a line once for each reason that it has on some chips."""
+        in order: a line once for each reason that it has on some chips. Where `reasons` has none,
+        but the same line was executed elsewhere, random programs can reach it, and that is said.
+        """
         found: Counter[tuple[str, str, str]] = Counter()
         for (where, what), chips in self.points().items():
             for chip, (total, met) in chips.items():
                 if met < total:
                     arch = self.arches.get(chip)
-                    why = next((item.why for item in reasons if item.of(where, what, arch)), "")
+                    why = next((item.why for item in reasons if item.of(where, what, arch)),
+                               _chance(chips))
                     found[where, what, why] += total - met
         return [(where, what, count, why) for (where, what, why), count in sorted(found.items())]
 
@@ -225,6 +228,13 @@ def wrong_reasons(covered: Covered, reasons: Sequence[Reason] = REASONS,
                   f"gen/study/coverage.py says: {reason.why}"
                   for where, what, chip, met in sorted(mine) if met]
     return wrong
+
+
+def _chance(chips):
+    """That a line was executed on some chips, of {chip's name: [lines, executed]}; "": on none."""
+    names = sorted(name for name, (_, met) in chips.items() if met)
+    more = f" and {len(names) - 2} more" if len(names) > 2 else ""
+    return f"not drawn; executed on {', '.join(names[:2])}{more}" if names else ""
 
 
 def _short(module):

@@ -109,7 +109,20 @@ def test_a_reason_may_be_of_some_chips_alone(covered):
         assert bool(wrong_reasons(covered, [reason])) == bool(wrong)
         rest = [(count, why) for where, _, count, why in covered.uncovered([reason])
                 if where == "load"]
-        assert rest == ([(2, "")] if rows == 8 else [(1, ""), (1, "too small")])
+        chance = "not drawn; executed on a"
+        assert rest == ([(2, chance)] if rows == 8 else [(1, chance), (1, "too small")])
+
+
+def test_lines_that_were_executed_elsewhere_are_told_from_others(covered):
+    """One that no chip has executed has no reason."""
+    met, missed = (Coverage({1: Line("systolith_core.csr", "y = 2;", False, count)})
+                   for count in (1, 0))
+    for names, why in ((("b",), ""), (("b", "c"), "not drawn; executed on c"),
+                       (("b", "c", "d", "e"), "not drawn; executed on c, d and 1 more")):
+        found = Covered()
+        found.add(covered)
+        found.add(Covered({name: missed if name == "b" else met for name in names}))
+        assert ("csr", "y = 2;", 1, why) in found.uncovered()
 
 
 def test_every_reason_says_why():

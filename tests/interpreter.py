@@ -193,7 +193,7 @@ class Interpreter:
         if i.signs:
             parts = 2 if arch.packed_halves else arch.activation.width
             vector, lanes = (n * parts for n in (vector, lanes))
-            scale = 1 << arch.activation.width // 2 if arch.packed_halves else 1
+            scale <<= arch.activation.width // 2 if arch.packed_halves else 0
         for oy in range(i.out_y):
             for ox in range(i.out_x):
                 for py in range(i.pool_y):

@@ -146,8 +146,10 @@ def integer_of(m: Module, code: Value, bits: int) -> Signal:
     """A signed integer of so many bits from a code of `FLOAT_SUMS`, in steps of sums."""
     man = FLOAT_SUMS.man
     fraction, field = code[:man], code[man:FLOAT_SUMS.width - 1]
-    normal, places = Signal(), Signal.like(field)
-    magnitude, number = Signal(bits), Signal(signed(bits))
+    normal = Signal()
+    places = Signal.like(field)
+    magnitude = Signal(bits)
+    number = Signal(signed(bits))
     m.d.comb += [normal.eq(field.any()), places.eq(field - normal),
                  magnitude.eq(Cat(fraction, normal) << places),
                  number.eq(Mux(code[FLOAT_SUMS.width - 1], -magnitude, magnitude))]

@@ -205,7 +205,8 @@ class Compute(ExecutionUnit):
         may_go_on = loaded & (~adds | pixels.step | settled)
         if arch.two_fillings:
             # Its first words must not be in the memory of those that go on in the lower rows.
-            fresh, odd = Signal(), Signal(reset_less=True)
+            fresh = Signal()
+            odd = Signal(reset_less=True)
             with m.If(pixels.begin):
                 m.d.sync += [fresh.eq(1), odd.eq(self.i.payload.weight_base[0])]
             with m.Elif(feeder.swap):

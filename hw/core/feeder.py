@@ -125,11 +125,13 @@ class WeightFeeder(wiring.Component):
         """The words of the upper rows, and those of the lower rows after them."""
         rows, fill = self.arch.upper_rows, self.arch.fill
         word = range(self.arch.weight_depth)
-        start, following = Signal(word), Signal(word, reset_less=True)
+        start = Signal(word)
+        following = Signal(word, reset_less=True)
         # words of both after the one that comes next; those of the lower rows that are not begun
         upper, lower = (Signal(range(count), reset_less=True) for count in (rows, fill - rows + 1))
         rest = Signal.like(lower)
-        new_upper, new_rest = Signal.like(upper), Signal.like(rest)
+        new_upper = Signal.like(upper)
+        new_rest = Signal.like(rest)
         ends, enters, filling_below = (Signal(name=name) for name in (
             "ends", "enters", "filling_below"))
         beyond = self.more >= rows
@@ -159,7 +161,8 @@ class WeightFeeder(wiring.Component):
             m.d.sync += self.below.eq(Mux(enters, self.address, self.below) + 1)
 
         # When all words will have been decided on, and whether the one that would be next is odd.
-        left, odd = Signal(range(fill)), Signal()
+        left = Signal(range(fill))
+        odd = Signal()
         m.d.comb += [self.whole.eq(left == 0), self.alone.eq(left <= 1), self.turn.eq(odd),
                      self.next_odd.eq(following[0])]
         with m.If(swapped):

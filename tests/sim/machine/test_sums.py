@@ -16,7 +16,8 @@ ARCH = Arch(rows=4, columns=4)
 LAYER = SimpleNamespace(
     height=filled(Instruction(Opcode.ARRAY), ARCH), side=0, narrow=0, words=4, weight_bytes=[8, 8],
     weight_places=[0, 12 * 32, 14 * 32],
-    runs=[[(0, Box(1, 3, 2, 2, 0, 2))], [(0, Box(0, 1, 0, 1, 0, 1)), (1, Box(2, 1, 3, 1, 1, 1))]])
+    runs=[[(0, Box(1, 3, 2, 2, 0, 2), 0)],
+          [(0, Box(0, 1, 0, 1, 0, 1), 0), (1, Box(2, 1, 3, 1, 1, 1), 1)]])
 
 
 def found(first, kernel, step=8, last=0):
@@ -25,7 +26,7 @@ def found(first, kernel, step=8, last=0):
     tags[-1] += last
     names = ("kernel_y", "kernel_x", "blocks")
     made = Instruction(Opcode.ARRAY, dict(zip(names, kernel, strict=True)))
-    return find_passes(tags, made, LAYER, ARCH)
+    return find_passes(tags, made, LAYER, ARCH, 0)
 
 
 @pytest.mark.parametrize("first, kernel, at", [

@@ -108,4 +108,4 @@ def format_advice(graph: Graph, arch: Arch) -> str:
                    and form.width > arch.activation.width})
     if sums and what == "network" and arch.activation.uniform:
         what = f"addends of {', '.join(map(repr, sums))}, and all else,"
-    return f"set {keys}, or quantize the {what} to {own}"
+    return f"{f'set {keys}, or ' if keys else ''}quantize the {what} to {own}"

@@ -135,7 +135,7 @@ class _Network:
         """The layer with weights of several bits, or as the first one with an input of several
         bits, on binary chips that compute them bit plane by bit plane; or as it is."""
         arch, draw = self.arch, self.planes
-        if not executes(arch, Opcode.ARRAY, "double"):
+        if not (arch.activation.binary and executes(arch, Opcode.ARRAY, "double")):
             return layer
         first = number == 0 and not layer.raw and layer.geometry.groups == 1
         taps = int(np.prod(layer.weights.shape[2:])) * layer.pool.summed

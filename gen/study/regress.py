@@ -8,7 +8,8 @@ the memory does not stall, the core takes the cycles that the cycle model says.
 The program runs four times more in trouble: the memory answers wrongly somewhere, something is
 wrong with its code, or the run is broken off. Such a run must end with an error or with the right
 results, break no rule of the bus, and at once after a soft or a hard reset the same program must
-run as if nothing had been.
+run as if nothing had been. With the first seeds a program comes that gives fields of instructions
+every value that the chip executes, as far as it can.
 """
 
 import os
@@ -36,6 +37,7 @@ from systolith.sim.machine.memory_plan import MemoryPlanError
 from systolith.sim.random.arch import random_arch
 from systolith.sim.random.graphs import random_graph
 from systolith.sim.random.programs import random_program
+from systolith.sim.random.values import program_of_values
 from systolith.sim.rtl import core as rtl
 from systolith.sim.rtl.verilate import SimulationError
 
@@ -47,6 +49,8 @@ __all__ = ["EXPECTED", "Case", "chip", "regress"]
 
 #: Seeds that one simulation runs, and clock cycles after which a run has failed.
 _SEEDS_AT_ONCE, _LIMIT = 25, 2_000_000
+#: The seeds below it, one or more of each chip, have a program that gives fields many values, too.
+_MANY_VALUES = 16
 #: Runs of each program in trouble.
 _TROUBLES = 4
 #: Parts that a chip may have.
@@ -201,7 +205,8 @@ def _run_part(name, seeds, waves, coverage):
     prepared = []
     for case in cases:
         try:
-            prepared += [(case, *item) for item in _prepare(arch, case)]
+            prepared += [(case, *item) for item in (*_prepare(arch, case),
+                                                    *_many_values(arch, case))]
         except (AssertionError, MemoryPlanError) as error:
             case.failure = str(error)
         except Exception as error:
@@ -282,6 +287,19 @@ def _prepare(arch, case):
             raise AssertionError(f"the compiled network's output {name!r} is not the golden "
                                  "model's")
     return found
+
+
+def _many_values(arch, case):
+    """What `_prepare` returns, of a program that gives fields many values."""
+    if case.seed >= _MANY_VALUES:
+        return []
+    program = program_of_values(arch, case.seed, synchronize)
+    simulator = Simulator(arch, bytearray(program.image))
+    simulator.run(program.instructions, case.seed)
+    draw = random.Random(f"memory of many values {case.seed}")
+    return [(rtl.Job(program, [rtl.Run([], [(0, program.window_bytes)])],
+                     latency=draw.choice((1, 7, 32)), stalls=draw.choice((0.0, 0.05)),
+                     seed=case.seed, limit=_LIMIT), simulator, "program of many values")]
 
 
 def _write_junit(cases, seconds, path):

@@ -11,10 +11,11 @@ from systolith.hw.spec.isa import OPCODES, Combination, Field, Opcode
 from systolith.hw.spec.legality import BOUNDS, executes
 from systolith.hw.spec.memories import MEMORIES, Space
 from systolith.hw.spec.widths import kept_bits
+from systolith.hw.spec.words import pack_parameter_words
 from systolith.sim.model.pool import Pool
 
-__all__ = ["below_zero", "combination", "limits", "offsets", "operand_fields", "parameters",
-           "random_windows", "stretched"]
+__all__ = ["below_zero", "combination", "limits", "offsets", "operand_fields",
+           "parameter_words", "parameters", "random_windows", "stretched"]
 
 _BOUNDS = {(bound.opcode, bound.field): bound.limits for bound in BOUNDS}
 #: Fields that are words of a memory.
@@ -76,6 +77,18 @@ def parameters(arch: Arch, data: np.random.Generator, shape: int | tuple[int, ..
     multiplier[wild > 0.93] = (1 << arch.multiplier_bits) - 1
     shift[wild > 0.96] = data.integers(0, 64)
     return bias, multiplier, shift, _addend(arch, data, multiplier)
+
+
+def parameter_words(arch: Arch, data: np.random.Generator, ties: Random, count: int) -> bytes:
+    """`count` parameter words as they lie in external memory."""
+    shape = count, arch.post_lanes
+    scale = min(1 << arch.accumulator_bits - 1, arch.term_bound * arch.vector)
+    bias, multiplier, shift, addend = parameters(arch, data, shape, scale)
+    below = (below_zero(arch, data, multiplier, shift)
+             if "below_shift" in arch.parameters else None)
+    breaks = np.reshape([ties.randrange(4) for _ in range(bias.size)], bias.shape)
+    offset = offsets(arch, data, bias.shape) if "offset" in arch.parameters else None
+    return pack_parameter_words(bias, multiplier, shift, arch, below, addend, breaks, offset)
 
 
 def _addend(arch, data, multiplier):

@@ -23,19 +23,12 @@ from systolith.hw.spec.program import Program
 from systolith.sim.machine.access import AccessError, accesses, check, check_program, words
 from systolith.sim.machine.races import find_stall
 
-from .fields import (
-    below_zero,
-    combination,
-    offsets,
-    operand_fields,
-    parameters,
-    stretched,
-)
+from .fields import combination, operand_fields, parameter_words, stretched
 
-__all__ = ["random_program"]
+__all__ = ["STEPS", "random_program"]
 
 #: Pixels times passes of one ARRAY instruction, at most; bounds the cycles of a simulation.
-_STEPS = 600
+STEPS = 600
 #: What a field can count, of those that may be longer.
 _LONGEST = {item.name: item.high for item in OPCODES[Opcode.ARRAY]}
 
@@ -51,7 +44,7 @@ def random_program(arch: Arch, seed: int, synchronize: Callable[[list, Arch], li
 
 
 class _Writer:
-    """A program as it grows, and which words the instructions so far have written."""
+    """A random program as it grows, and which words the instructions so far have written."""
 
     def __init__(self, arch, seed, instructions):
         self.arch, self.limit = arch, instructions
@@ -86,14 +79,10 @@ class _Writer:
         self.sums = np.zeros(arch.accumulator_depth, np.int64)       # products in each word
 
     def program(self, synchronize):
-        arch, draw = self.arch, self.draw
+        arch = self.arch
         for memory in self.memories:
             self.load(memory)
-        makers = {self.any_load: 2, self.array: 4, self.post: 4}
-        while len(self.instructions) < self.limit - 2:
-            if draw.random() < 0.3:
-                self.layer = draw.randrange(1 << 12)
-            draw.choices(list(makers), list(makers.values()))[0]()
+        self.fill(self.limit - 2)
         code = [Instruction(Opcode.BEGIN, {"identity": identity(arch)}), *self.instructions,
                 Instruction(Opcode.END)]
         code = synchronize(code, arch)
@@ -108,6 +97,14 @@ class _Writer:
         program = Program(arch, code, image.tobytes(), self.code_offset, window)
         check_program(program)
         return program
+
+    def fill(self, limit):
+        """Append instructions until there are `limit`, or a few more."""
+        draw, makers = self.draw, {self.any_load: 2, self.array: 4, self.post: 4}
+        while len(self.instructions) < limit:
+            if draw.random() < 0.3:
+                self.layer = draw.randrange(1 << 12)
+            draw.choices(list(makers), list(makers.values()))[0]()
 
     def add(self, opcode, **fields):
         """Append an instruction if it is legal; returns whether it was."""
@@ -246,7 +243,7 @@ class _Writer:
     def fresh(self, memory, count):
         arch, data = self.arch, self.data
         if memory == Memory.PARAMETER:
-            return self.fresh_parameters(count)
+            return parameter_words(arch, data, self.ties, count)
         if memory == Memory.TABLE:
             bottom, top = arch.activation.ordered_range
             return layout.pack_table_words(data.integers(bottom, top + 1, count), arch)
@@ -262,18 +259,6 @@ class _Writer:
         smallest = every[np.argsort(np.abs(values), kind="stable")[:3]]
         some = self.draw.choice((every, every, extremes, smallest))
         return pack(data.choice(some, (count, width)), arch)
-
-    def fresh_parameters(self, count):
-        arch = self.arch
-        scale = min(1 << arch.accumulator_bits - 1, arch.term_bound * arch.vector)
-        bias, multiplier, shift, addend = parameters(
-            arch, self.data, (count, arch.post_lanes), scale)
-        below = (below_zero(arch, self.data, multiplier, shift)
-                 if "below_shift" in arch.parameters else None)
-        ties = np.reshape([self.ties.randrange(4) for _ in range(bias.size)], bias.shape)
-        offset = offsets(arch, self.data, bias.shape) if "offset" in arch.parameters else None
-        return layout.pack_parameter_words(bias, multiplier, shift, arch, below, addend, ties,
-                                           offset)
 
     # Computing.
 
@@ -296,11 +281,9 @@ class _Writer:
             rows_used = 0
         narrow = self.narrow.randint(0, len(arch.code_widths))
         words_a_pass = words_of_rows(rows_used * arch.height_unit or arch.fill, narrow, arch)
-        rows_apart = 0                          # parts of the rows that each tap has
-        if executes(arch, Opcode.ARRAY, "side", 3) and self.own_rows.random() < 0.5:
-            rows_used = rows_apart = self.own_rows.choice(
-                [n for n in (1, 2, 4, 8) if n <= arch.banks])
-            narrow, words_a_pass = 0, rows_used * arch.height_unit
+        apart = self.taps_in_rows()
+        if apart:
+            rows_used, narrow, words_a_pass = apart[0], 0, apart[0] * arch.height_unit
         known, weights = self.run(self.slots.all(axis=1)), self.run(self.weights, arch.fill)
         if known is None or weights is None:
             return False
@@ -309,10 +292,8 @@ class _Writer:
         height = draw.randint(1, min(length // width, 12))
         blocks = draw.randint(1, max(1, min(length // (width * height), 4)))
         kernel_y, kernel_x = draw.choice((1, 1, 2, 3)), draw.choice((1, 1, 2, 3, 5))
-        if rows_apart:
-            most = arch.banks // rows_apart     # taps
-            blocks, kernel_x = 1, self.own_rows.randint(1, min(4, most))
-            kernel_y = self.own_rows.randint(1, min(4, most // kernel_x))
+        if apart:
+            blocks, (kernel_y, kernel_x) = 1, apart[1:]
         if kernel_y * kernel_x * blocks > weights[1] // words_a_pass:
             kernel_y = kernel_x = 1
             blocks = draw.randint(1, weights[1] // words_a_pass)
@@ -338,7 +319,7 @@ class _Writer:
             for name in draw.sample(("ky", "kx", "oy", "ox", "py", "px", "block"), 3):
                 fields[f"stride_{name}"] = draw.randint(-width - 1, width + 1)
             fields["y_start"], fields["x_start"] = draw.randint(-9, 9), draw.randint(-9, 9)
-        if executes(arch, Opcode.ARRAY, "starts") and not rows_apart and draw.random() < 0.5:
+        if executes(arch, Opcode.ARRAY, "starts") and not apart and draw.random() < 0.5:
             self.from_above(fields)
         array = Instruction(Opcode.ARRAY, fields)
         if array.starts:
@@ -349,7 +330,7 @@ class _Writer:
         if array.starts and loops.begins(array).max() + arch.rows > loops.pixels(array):
             return False                         # rows would multiply what is not there
         passes, made = loops.passes(array), loops.results(array)
-        if loops.pixels(array) * passes > _STEPS or made > arch.accumulator_depth:
+        if loops.pixels(array) * passes > STEPS or made > arch.accumulator_depth:
             return False
         first = draw.randint(0, arch.accumulator_depth - made)
         sums = slice(first, first + made)
@@ -365,7 +346,7 @@ class _Writer:
             return False
         side = int(executes(arch, Opcode.ARRAY, "side") and not array.starts and not signs
                    and self.sides.randrange(3))
-        if rows_apart and fields["blocks"] == 1:
+        if apart and fields["blocks"] == 1:
             side, signs = 3, False
         fields["planes"] = int(executes(arch, Opcode.ARRAY, "planes") and not side
                                and self.own_rows.random() < 0.4)
@@ -389,6 +370,16 @@ class _Writer:
         self.sums[sums] = products
         self.sums[first:first + (1 << side % 3) - 1] = 0    # these mean nothing
         return True
+
+    def taps_in_rows(self):
+        """None, or (parts of the rows that each tap has, kernel_y, kernel_x) of an ARRAY whose taps
+        have rows of their own."""
+        arch, draw = self.arch, self.own_rows
+        if not executes(arch, Opcode.ARRAY, "side", 3) or draw.random() >= 0.5:
+            return None
+        parts = draw.choice([n for n in (1, 2, 4, 8) if n <= arch.banks])
+        kernel_x = draw.randint(1, min(4, arch.banks // parts))
+        return parts, draw.randint(1, min(4, arch.banks // parts // kernel_x)), kernel_x
 
     def from_above(self, fields):
         """Let activations come from the top, results beginning here and there."""

@@ -7,10 +7,11 @@ import pytest
 from systolith.gen.cli.main import main
 from systolith.gen.study import coverage as module
 from systolith.gen.study import regress as regression
-from systolith.gen.study.coverage import REASONS, Covered, Reason, bins, wrong_reasons
+from systolith.gen.study.coverage import REASONS, Covered, Reason, wrong_reasons
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.instruction import Instruction
 from systolith.hw.spec.isa import Opcode
+from systolith.sim.random.bins import bins
 from systolith.sim.rtl.coverage import Coverage, Line
 
 ARCH = Arch(rows=4, columns=4, activation_depth=512, accumulator_depth=64, weight_depth=64)

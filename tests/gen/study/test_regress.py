@@ -46,7 +46,7 @@ def test_the_core_passes(simulated):
     assert lines[0] == f"{CHIP} seed 0: {cases[0].clocks} clocks, ok"
     assert lines[-1].startswith(f"{SEEDS} seeds on 1 chips in ") and "all passed" in lines[-1]
     (_, jobs), _ = kept[0]
-    assert len(kept) == 1 and len(jobs) == 6 * SEEDS     # for each seed; four are in trouble
+    assert len(kept) == 1 and len(jobs) == 7 * SEEDS     # for each seed; four are in trouble
     assert any(run.trace for runs in kept[0][1].runs for run in runs)
 
 

@@ -149,9 +149,10 @@ class WeightFeeder(wiring.Component):
         with m.Elif(filling):
             m.d.sync += [filling.eq(upper != 0), upper.eq(upper - 1)]
         waiting = Signal.like(rest)
-        m.d.comb += waiting.eq(Mux(swapped, new_rest, rest))
-        m.d.sync += [enters.eq(ends), self.asks.eq(self.fetching)]
-        with m.If(ends & (waiting != 0)):
+        goes_on = Signal()                  # with the lower rows, of which others may be read yet
+        m.d.comb += [waiting.eq(Mux(swapped, new_rest, rest)), goes_on.eq(ends & (waiting != 0))]
+        m.d.sync += [enters.eq(goes_on), self.asks.eq(self.fetching)]
+        with m.If(goes_on):
             m.d.sync += [filling_below.eq(1), lower.eq(waiting - 1)]
         with m.Elif(filling_below):
             m.d.sync += [filling_below.eq(lower != 0), lower.eq(lower - 1)]

@@ -372,3 +372,19 @@ def test_an_instruction_waits_for_all_its_tokens():
     assert bench.states[5] == (UnitState.TOKENS, LOAD | POST)
     assert bench.states[15] == (UnitState.TOKENS, POST)
     assert bench.states[22] == (UnitState.RUNNING, 0)
+
+
+@pytest.mark.parametrize("height", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("base", [8, 9])
+def test_a_short_filling_leaves_the_words_of_the_one_before_alone(height, base):
+    """The lower rows' words of a pass are still being read when the next instruction's pass, which
+    has words for some of the upper rows alone, has begun."""
+    arch = ARCHS["two fillings"]
+    bench = Bench(arch, 5)
+    fixed = dict(kernel_y=1, kernel_x=1, blocks=1, out_y=1, out_x=4, pool_y=1, pool_x=1, starts=0,
+                 accumulate=0, double=0)
+    instructions = [random_array(bench.draw, arch, **fixed, height=0, weight_base=0, accumulator=0),
+                    random_array(bench.draw, arch, **fixed, height=height, weight_base=base,
+                                 accumulator=8)]
+    bench.run(instructions)
+    bench.check(instructions)

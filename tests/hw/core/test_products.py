@@ -5,7 +5,7 @@ import random
 import pytest
 from amaranth.hdl import Module, Signal, signed
 from amaranth.sim import Simulator
-from systolith.hw.core.products import product
+from systolith.hw.core.products import folded_product, product
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.timing import booth_digits, product_latency
 
@@ -44,6 +44,41 @@ def test_products_with_an_addend_are_exact(one, other, addend, multiplier):
                 wide = 1 << one + other
                 assert ctx.get(found) == (a * b + c + wide // 2) % wide - wide // 2, (a, b, c)
             await ctx.tick()
+
+    simulator = Simulator(m)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(bench)
+    simulator.run()
+
+
+@pytest.mark.parametrize("number, factor", [(29, 17), (20, 8), (9, 27), (12, 2), (5, 3)])
+def test_a_folded_product_is_exact(number, factor):
+    """Corners of both factors and others, each for two cycles; a pair of cycles after each other,
+    and with gaps."""
+    m, rng = Module(), random.Random(f"{number} {factor}")
+    ports, first = [Signal(signed(bits)) for bits in (number, factor)], Signal()
+    found = folded_product(m, *ports, first, "folded")
+    assert len(found) == number + factor
+
+    def some(bits):
+        top = 1 << bits - 1
+        return rng.choice((-top, top - 1, 0, -1, 1, rng.randrange(-top, top)))
+    batch = [(a, b) for a in (-1 << number - 1, (1 << number - 1) - 1)
+             for b in (-1 << factor - 1, (1 << factor - 1) - 1)]
+    batch += [(some(number), some(factor)) for _ in range(60)]
+
+    async def bench(ctx):
+        for pair in batch:
+            for begins in (1, 0):
+                ctx.set(first, begins)
+                for port, value in zip(ports, pair, strict=True):
+                    ctx.set(port, value)
+                await ctx.tick()
+                if not begins:              # the cycle after the second one
+                    assert ctx.get(found) == pair[0] * pair[1], pair
+            for _ in range(rng.choice((0, 0, 2))):
+                ctx.set(first, 0)
+                await ctx.tick()
 
     simulator = Simulator(m)
     simulator.add_clock(1e-6)

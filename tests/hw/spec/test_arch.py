@@ -39,3 +39,10 @@ def test_a_filling_has_a_word_a_row_and_one_of_scales(weight, more, exponent):
     # the smallest image times the smallest, a scale's fraction bits included
     assert arch.sum_exponent == arch.activation.exponent + arch.weight.exponent - (
         scale.man if scale else 0)
+
+
+def test_accumulators_of_floats_have_room_for_one_that_rounds_up():
+    """A float nearest to the largest sum can be larger, twice as large at most."""
+    fields = dict(rows=4, columns=4, activation="e4m3", weight="e3m2", largest_k=500)
+    exact, rounded = Arch(**fields), Arch(**fields, sums="1-6-9")
+    assert rounded.accumulator_bits == exact.accumulator_bits + 1

@@ -1,10 +1,13 @@
 """The cycle model against the core in Verilator, to the cycle."""
 
 import random
+from collections import deque
+from types import SimpleNamespace
 
 import pytest
 from systolith.gen.chip.verilog import core_verilog
 from systolith.gen.compile.tokens import synchronize
+from systolith.hw.spec import timing
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.identity import identity
 from systolith.hw.spec.instruction import Instruction, sealed
@@ -12,7 +15,7 @@ from systolith.hw.spec.isa import Destination, Memory, Opcode, Pooling, Unit
 from systolith.hw.spec.loops import group_field
 from systolith.hw.spec.memories import word_bytes
 from systolith.hw.spec.program import Program
-from systolith.sim.machine.cycles import Stuck, cycles
+from systolith.sim.machine.cycles import Stuck, _Model, cycles
 from systolith.sim.random.programs import random_program
 from systolith.sim.rtl import core as rtl
 
@@ -207,3 +210,38 @@ def test_instructions_are_timed_in_program_order():
 def test_a_program_that_never_ends_is_refused(code, message):
     with pytest.raises(Stuck, match=f"^the program never ends; {message}$"):
         cycles(program(ARCHS[0], code))
+
+
+def test_the_first_pass_of_an_instruction_fills_all_rows():
+    """Of passes of one pixel that fill two of 16 rows, the second comes after 16 words, and the
+    others after as many cycles as sums need."""
+    arch = Arch(rows=16, columns=4, weight_depth=1024)
+    passes = {count: cycles(program(arch, [Instruction(Opcode.ARRAY, fields=dict(
+        kernel_x=count, height=2, x_last=8))])).instructions[1] for count in (1, 2, 3, 5)}
+    length = {count: end - start for count, (start, end) in passes.items()}
+    assert length[2] - length[1] == 16
+    assert length[3] - length[2] == timing.REVISIT
+    assert length[5] - length[3] == 2 * timing.REVISIT
+
+
+@pytest.mark.parametrize("period, out_x, base, stride_y, stride_x, first", [
+    (1, 5, 8, 5, 1, 0), (1, 4, 9, 7, 2, 3), (3, 3, 40, -4, -3, 0), (2, 1, 0, 3, 1, 2)])
+def test_load_waits_where_post_writes_a_word_of_the_same_parity(period, out_x, base, stride_y,
+                                                                stride_x, first):
+    """Words that POST writes: those of its results from number `first` on, from cycle 20 on."""
+    post = Instruction(Opcode.POST, dict(base=base, out_x=out_x, out_y=4, stride_y=stride_y,
+                                         stride_x=stride_x))
+    load = Instruction(Opcode.LOAD, dict(base=11, base_stride=7, words=3, rows=4))
+    places = [base + y * stride_y + x * stride_x for y in range(4) for x in range(out_x)][first:]
+    writes = {20 + n * period: place for n, place in enumerate(places)}
+    words = [11 + row * 7 + word for row in range(4) for word in range(3)]
+    for two in (True, False):
+        arch = Arch(rows=2, columns=2, two_writes=two, load_windows=True)
+        own = SimpleNamespace(arch=arch, written={
+            Memory.ACTIVATION: deque([(20, period, max(writes), post, first)])})
+        for cycle in range(15, max(writes) + 1):
+            for number, word in enumerate(words):
+                meets = cycle in writes and (not two or (writes[cycle] ^ word) & 1 == 0)
+                assert bool(_Model._post_writes(own, cycle, load, number)) == meets
+        assert not _Model._post_writes(own, max(writes) + 1, load, 0)
+        assert not own.written[Memory.ACTIVATION]      # it is over

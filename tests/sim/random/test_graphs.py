@@ -4,6 +4,7 @@ from itertools import product
 from types import SimpleNamespace
 
 import numpy as np
+from systolith.hw.spec.arch import Arch
 from systolith.sim.random.arch import random_arch
 from systolith.sim.random.graphs import _Network, random_graph
 
@@ -70,3 +71,47 @@ def test_groups_of_several_filters():
                     assert filters % groups == 0 and filters < 2 * arch.columns + 2 + groups
                     kinds.add(filters // groups)
     assert {1, 2} <= kinds
+
+
+KINDS = {"odd": [-3, -1, 1, 3], 1: [-2, 0, 2], 2: [-4, -2, 0, 2], 3: list(range(-8, 8, 2)),
+         8: list(range(-256, 256, 2))}
+
+
+def test_weights_of_planes_have_every_value_of_their_kind():
+    layer = SimpleNamespace(weights=np.zeros((40, 20, 3, 3)), inputs=20,
+                            geometry=SimpleNamespace(pads=(0, 0, 0, 0)))
+    own = SimpleNamespace(arch=SimpleNamespace(vector=8), more=np.random.default_rng(1))
+    for kind, values in KINDS.items():
+        made = _Network._planes_of_weights(own, layer, kind)
+        assert np.unique(made.images).tolist() == values
+        assert made.format.image(made.format.finite_codes()).min() <= values[0]
+    assert _Network._planes_of_weights(own, layer, "signs") is layer.weights
+
+
+def test_layers_have_planes_of_weights_whose_sums_fit():
+    """Of all kinds those whose largest sum accumulators hold, each with an input of one bit, or,
+    in the first layer, of several."""
+    offered = []
+
+    class Draw:
+        def choice(self, of):
+            offered.append(of)
+            return "signs", 1
+    layer = SimpleNamespace(raw=False, weights=np.zeros((4, 30, 1, 1)), inputs=30,
+                            geometry=SimpleNamespace(groups=1), pool=SimpleNamespace(summed=1))
+    sizes = set()
+    for largest in range(60, 30000, 90):
+        arch = Arch(rows=2, columns=2, lanes=4, activation="bipolar1", weight="bipolar1",
+                    bit_planes=True, largest_k=largest)
+        own = SimpleNamespace(arch=arch, planes=Draw())
+        for number in (0, 1):
+            assert _Network._in_planes(own, number, layer) is layer
+            # twice the products of 30 channels and the bias, and what lanes without a channel add
+            fits = [(kind, bits) for kind, values in [("signs", [1]), *KINDS.items()]
+                    for bits in ((1, 2, 3, 8) if number == 0 else (1,))
+                    if 2 * (30 + 1 + (arch.plane_excess > 0)) * (2 ** bits - 1) * max(
+                        abs(value) for value in values) + (32 * 4 << bits)
+                    < 1 << arch.accumulator_bits - 1]
+            assert offered.pop() == (fits or [("signs", 1)])
+            sizes.add(len(fits))
+    assert len(sizes) > 6

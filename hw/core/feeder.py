@@ -128,7 +128,8 @@ class WeightFeeder(wiring.Component):
         start = Signal(word)
         following = Signal(word, reset_less=True)
         # words of both after the one that comes next; those of the lower rows that are not begun
-        upper, lower = (Signal(range(count), reset_less=True) for count in (rows, fill - rows + 1))
+        upper, lower = (Signal(range(count), name=name, reset_less=True) for name, count in (
+            ("upper", rows), ("lower", fill - rows + 1)))
         rest = Signal.like(lower)
         new_upper = Signal.like(upper)
         new_rest = Signal.like(rest)
@@ -162,13 +163,13 @@ class WeightFeeder(wiring.Component):
             m.d.sync += self.below.eq(Mux(enters, self.address, self.below) + 1)
 
         # When all words will have been decided on, and whether the one that would be next is odd.
-        left = Signal(range(fill))
+        undecided = Signal(range(fill))
         odd = Signal()
-        m.d.comb += [self.whole.eq(left == 0), self.alone.eq(left <= 1), self.turn.eq(odd),
-                     self.next_odd.eq(following[0])]
+        m.d.comb += [self.whole.eq(undecided == 0), self.alone.eq(undecided <= 1),
+                     self.turn.eq(odd), self.next_odd.eq(following[0])]
         with m.If(swapped):
-            m.d.sync += [left.eq(Mux(self.more == 0, 0, self.more - 1)), odd.eq(start[0])]
+            m.d.sync += [undecided.eq(Mux(self.more == 0, 0, self.more - 1)), odd.eq(start[0])]
         with m.Else():
             m.d.sync += odd.eq(~odd)
-            with m.If(left != 0):
-                m.d.sync += left.eq(left - 1)
+            with m.If(undecided != 0):
+                m.d.sync += undecided.eq(undecided - 1)

@@ -61,10 +61,10 @@ def _copy(writer, tensor):
     """The layer that copies a tensor; `writer` is a layer that writes it."""
     form, weights = tensor.format, writer.weights.format
     channels = tensor.shape[0]
-    one = int(weights.image(weights.encode(1.0)))
+    one, factor = weights.copying
     orders = form.ordered(form.finite_codes())
     requantization = Requantization(
-        np.ones(channels, np.int64), np.full(channels, -weights.exponent), low=int(orders.min()),
+        np.ones(channels, np.int64), np.full(channels, factor.bit_length() - 1), low=int(orders.min()),
         high=int(orders.max()))
     return Conv(f"{_whole(tensor.name)}_copy", tensor.name, _whole(tensor.name),
                 Weights(one * np.eye(channels, dtype=np.int64)[..., None, None], weights),

@@ -167,7 +167,7 @@ class Builder:
         """(format, image of 1) of the weights of a layer that copies, rescales or adds up elements
         of the tensor `source`. Raises UserError at `node` where the format has no 1."""
         form = self.weight_format or self.tensors[source].format
-        one = int(form.image(form.encode(1.0)))
+        one = form.copying[0]
         if one < 1:
             node.fail(f"needs weights of one, and there is none in {form}; quantize the weights to "
                       "more bits")

@@ -157,8 +157,8 @@ def mirrored(builder: "Builder", value: Value, target: Target, name: str, node: 
         node.fail(f"{maker} and a slope below zero; put a quantizer between the two")
     form = builder.weight_format or target.format
     form = Int(2) if form.binary else form      # with a 0 for the other channels
-    one = int(form.image(form.encode(1.0)))
-    if one < 1 or int(form.image(form.encode(-1.0))) != -one:
+    one, factor = form.copying
+    if one < 1 or not form.has_image(-one):
         node.fail(f"{maker}; that needs weights of 1 and -1, which {form} does not have: put the "
                   "MaxPool after the factor")
     if not _separable(builder, value):
@@ -183,7 +183,7 @@ def mirrored(builder: "Builder", value: Value, target: Target, name: str, node: 
         images[np.arange(channels), np.argsort(order), 0, 0] = one
     gain = np.where(turned, -1, 1).astype(object) * target.unit
     zeros = np.where(turned, opposite.zero_point, target.zero_point).astype(object)
-    back = Value(joined, value.shape, value.map, gain / Fraction(one), -gain * zeros,
+    back = Value(joined, value.shape, value.map, gain / Fraction(factor), -gain * zeros,
                  Linear(next(iter(value.nodes), node.name), Weights(images, form), (1, 1),
                         (1, 1), (0, 0, 0, 0), 0), nodes=list(value.nodes))
     result = builder.add_tensor(name, value.map, target)

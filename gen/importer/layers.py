@@ -72,8 +72,10 @@ def identity(builder: "Builder", value: Value, target: Target | None, node: Node
     source = builder.tensors[value.source]
     format = builder.weight_format or source.format
     images = format.image(format.finite_codes())
-    one = int(format.image(format.encode(1.0)))
-    candidates = [one, *sorted({int(image) for image in images if image > 0} - {one})]
+    one, factor = format.copying
+    # where a product is no product of images, none but the one that copies is known
+    others = images if factor == one else images[:0]
+    candidates = [one, *sorted({int(image) for image in others if image > 0} - {one})]
     codes = source.format.image(source.format.finite_codes())
     keys = [(format, source.format, target, *item)
             for item in zip(value.gain, value.offset, strict=True)]
@@ -86,7 +88,8 @@ def identity(builder: "Builder", value: Value, target: Target | None, node: Node
     name = next(iter(value.nodes), node.name)
     linear = Linear(name, Weights(weights.reshape(channels, 1, 1, 1), format), (1, 1), (1, 1),
                     value.pads, value.pad_image, ties)
-    return replace(value, linear=linear, gain=value.gain / exact(weights))
+    gain = value.gain / (exact(weights) if factor == one else factor)
+    return replace(value, linear=linear, gain=gain)
 
 
 def quantizing_layer(builder: "Builder", value: Value, target: Target | None, output: str,

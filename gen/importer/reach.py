@@ -1,5 +1,6 @@
 """How large a value can be: ranges of images, of codes and of a convolution's sums."""
 
+from fractions import Fraction
 from math import prod
 from types import NoneType
 from typing import TYPE_CHECKING
@@ -41,6 +42,9 @@ def _(linear, builder, value, node):
         flat = images.reshape(len(images), -1).astype(object)
         up, down = np.where(flat > 0, flat, 0).sum(axis=1), np.where(flat < 0, flat, 0).sum(axis=1)
         times = prod(value.window)
+        form = builder.tensors[value.source].format
+        if form.product_shift:      # not the product of the images, but no more than this
+            times = Fraction(33 * times, 32 << form.product_shift)
         ends = [times * (up * a + down * b) * value.gain + value.offset
                 for a, b in ((least, most), (most, least))]
     if value.slope is not None:

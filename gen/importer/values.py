@@ -66,17 +66,19 @@ class QuantizedConstant:
     @property
     def floats(self) -> np.ndarray:
         """The real numbers in float32."""
-        images = np.ldexp(self.images.astype(np.float64), self.format.exponent)
-        return (images * self.scale).astype(np.float32)
+        return (self.format.values(self.images) * self.scale).astype(np.float32)
 
     array = floats
 
     @property
     def numbers(self) -> np.ndarray:
         """The real numbers as Fractions."""
-        unit = Fraction(2) ** self.format.exponent
         # numpy makes one number of arrays without dimensions
-        return np.asarray(exact(self.images) * exact(self.scale) * unit, dtype=object)
+        if self.format.product_shift:
+            values = exact(self.format.values(self.images))
+        else:
+            values = exact(self.images) * Fraction(2) ** self.format.exponent
+        return np.asarray(values * exact(self.scale), dtype=object)
 
     @property
     def shape(self) -> tuple[int, ...]:

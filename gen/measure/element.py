@@ -20,7 +20,7 @@ from systolith.gen.kit.progress import SILENT, Reporter
 from systolith.hw.core.blocks import emit
 from systolith.hw.element.arithmetic import Arithmetic
 from systolith.hw.element.element import ProcessingElement, arithmetic
-from systolith.hw.formats import parse
+from systolith.hw.formats import parse, product_exponent
 from systolith.hw.spec.structures import TARGETS, Structure, structure_of
 
 from .element_vectors import COLUMNS, edge, vectors
@@ -222,17 +222,17 @@ def _data(config, rules, rows, registers):
             for (name, module), count in zip(EDGES.items(), (1, rules.columns), strict=True)},
         "psum": {
             "bits": rules.psum_bits, "signed": True,
-            "exponent": rules.activation.exponent + rules.weight.exponent + rules.psum_scale,
+            "exponent": product_exponent(rules.activation, rules.weight) + rules.psum_scale,
             "head": rules.head(config.rows),
             "offset": {"value": offset(rules), "unit_exponent":
-                       rules.activation.exponent + rules.weight.exponent},
+                       product_exponent(rules.activation, rules.weight)},
             "formula": "psum_out = psum_in + (sum over lanes of products, in units of "
                        "2**offset.unit_exponent, + offset.value) * 2**(offset.unit_exponent - "
                        "exponent), modulo 2**bits"},
         "total": {
             "rows": config.rows, "bits": rules.sum_bits, "shift": rules.psum_scale,
             "residue": residue(rules, config.rows),
-            "exponent": rules.activation.exponent + rules.weight.exponent,
+            "exponent": product_exponent(rules.activation, rules.weight),
             "formula": f"after {config.rows} elements that start from head: "
                        "column's sum = ((psum_out << shift) + residue) * 2**exponent, exactly"},
         "swap": {
@@ -248,7 +248,7 @@ def _data(config, rules, rows, registers):
 
 def _product(rules):
     """What an element adds for a pair of codes, in units of 2**unit_exponent."""
-    unit = rules.activation.exponent + rules.weight.exponent
+    unit = product_exponent(rules.activation, rules.weight)
     return {"unit_exponent": unit, **rules.activation.product_facts}
 
 

@@ -149,6 +149,12 @@ class Recipe:
                             "with sign, and sums of powers of two can"
                             + ("; binary networks have to be trained as such"
                                if weight.binary else ""))
+        if "logarithm" in (activation.family, weight.family) and (
+                activation.family != weight.family
+                or (activation.root, activation.table_bits) != (    # type: ignore[attr-defined]
+                    weight.root, weight.table_bits)):               # type: ignore[attr-defined]
+            raise UserError(f"logarithms are multiplied with those of the same root and table "
+                            f"alone, not {activation} with {weight}")
         if self.range not in RANGES:
             raise UserError(f"range must be one of {', '.join(RANGES)}, not {self.range!r}")
         if self.weight_range not in (None, *WEIGHT_RANGES):

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from systolith.gen.importer.rows import has
 from systolith.gen.importer.run import Evaluator
-from systolith.hw.formats import Format
+from systolith.hw.formats import Format, product_exponent
 
 from .blocks import block_numbers, fit_blocks, top
 from .calibrate import Quantizer, fit_weights, largest, round_weights
@@ -147,7 +147,7 @@ class RoundedNetwork:
             bias = self.network.constants[node.input[2]].astype(np.float64).reshape(-1)
         given = self.quantizer_of(node.input[0])
         groups = attribute(node, "group", 1) if node.op_type == "ConvTranspose" else 1
-        step = np.float64(given.scale) * 2.0 ** (given.format.exponent + form.wide.exponent)
+        step = np.float64(given.scale) * 2.0 ** product_exponent(given.format, form.wide)
         moved = self._moved(node)
         if bias is not None or moved:
             # Weights far smaller than their bias would need more bits of sums than accumulators

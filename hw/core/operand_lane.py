@@ -1,7 +1,7 @@
 """What one result and its operand give to the post lane, which makes their scaled sum or product of
 it."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from systolith.hw.spec import isa
@@ -128,6 +128,9 @@ class OperandLane(wiring.Component):
 def _image(magnitude, form):
     """The image of a float's magnitude code."""
     mantissa, exponent = magnitude[:form.man], magnitude[form.man:]
+    if form.family == "logarithm":
+        significand = Array(Const(constant, form.table_bits + 1) for constant in form.table)
+        return (significand[mantissa] & magnitude.any().replicate(form.table_bits + 1)) << exponent
     if form.hidden_at_zero:
         return (mantissa + (magnitude.any() << form.man)) << exponent
     normal = exponent != 0

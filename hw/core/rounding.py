@@ -129,8 +129,8 @@ def _shift_right(bits, do, step, kept, negative):
 
 def nearest_float(m: Module, number: Value, shift: Value, form: Format, low: Value,
                   high: Value) -> Signal:
-    """The ordered integer of the float nearest to number / 2**shift, as the numerics page says, at
-    least `low` and at most `high`, which are read two cycles before it comes,
+    """The ordered integer of the float or logarithm nearest to number / 2**shift, as the numerics
+    page says, at least `low` and at most `high`, which are read two cycles before it comes,
     `timing.rounding_latency` cycles after `number`, signed, and `shift`, unsigned."""
     return _clip(m, _nearest_float(m, number, shift, form), low, high)
 
@@ -144,7 +144,11 @@ def _nearest_float(m, number, shift, form):
     """
     levels = rounding_levels(form, len(number))
     negative = number[-1]
-    size = (1 << levels) + form.man
+    logarithm = form.family == "logarithm"
+    # Bits of an image after the leading one of the least exponent, and bits that are rounded by.
+    below = -form.exponent if logarithm else form.man
+    fraction = form.fraction_bits if logarithm else form.man + 1
+    size = (1 << levels) + below
     bits = Cat(number, negative.replicate(max(0, size - len(number))))[:size]
     free = Cat(~shift, Const(-1, levels)[len(shift):])      # places that it may be shifted
     more, done = Const(0), Const(0, 0)                       # more is free than the steps left
@@ -161,7 +165,7 @@ def _nearest_float(m, number, shift, form):
         do = blank & (more | free[place])
         more = more | (free[place] & ~blank)
         done = Cat(do, done)
-        kept = step - 1 + form.man + 2
+        kept = step + fraction
         sign = negative.replicate(len(bits))
         straight = bits if inverted else bits ^ sign         # bits below the last one are 0
         moved = Cat(negative.replicate(step), straight)[:len(bits)]
@@ -175,15 +179,37 @@ def _nearest_float(m, number, shift, form):
             bits, negative, free, more, done, lost = (
                 register(m, value, f"{name}_{place}") for name, value in
                 zip(names, (bits, negative, free, more, done, lost), strict=True))
-    guard, last, mantissa = bits[0], bits[1], bits[1:]
-    up = Mux(negative, guard | (~lost & last), guard & (lost | last))
-    # The least exponents, 0 and 1, weigh the same: a leading one makes 1 of 0.
-    leading = Cat(up, Const(0, form.man - 1), mantissa[-1]) if form.man else mantissa + up
-    code = register(m, Cat(mantissa[:-1], (free - done)[:levels]) + leading, "code")
+    field = (free - done)[:levels]
+    if logarithm:
+        small = _logarithm(m, form, Cat(negative & ~lost, bits), field)
+    else:
+        guard, last, mantissa = bits[0], bits[1], bits[1:]
+        up = Mux(negative, guard | (~lost & last), guard & (lost | last))
+        # The least exponents, 0 and 1, weigh the same: a leading one makes 1 of 0.
+        leading = Cat(up, Const(0, form.man - 1), mantissa[-1]) if form.man else mantissa + up
+        code = register(m, Cat(mantissa[:-1], field) + leading, "code")
+        small = register(m, _saturated(code, form)[:form.width - 1], "small")
     negative = register(m, negative, "negative_code")
-    small = register(m, _saturated(code, form)[:form.width - 1], "small")
     negative = register(m, negative, "negative_small")
     return register(m, Mux(negative, -small, Cat(small, Const(0, 1)).as_signed()), "value")
+
+
+def _logarithm(m, form, bits, field):
+    """The magnitude of the logarithm nearest to a significand, two cycles later: `bits` without
+    their lowest one, which says that 1 must be added to it; `field` is its quotient."""
+    # x + 1 >= n where 2 * x + 1 >= 2 * n - 1, and x >= n as well: one comparison for both
+    leading, reached = bits[-1], [bits >= 2 * n - 1 for n in form.boundaries]
+    remainder = Signal(range(form.root + 1), name="remainder")
+    with m.If(leading):
+        # of the boundaries that are reached, all come before those that are not
+        m.d.comb += remainder.eq(sum(reached[1:], reached[0]))
+    with m.Else():
+        m.d.comb += remainder.eq(bits >= 2 * form.least_boundary - 1)
+    code = register(m, (field << form.man) + remainder, "code")
+    # what is less than the smallest number, but no less than 1, is nearest to it
+    least = register(m, leading, "leading") & ~code.any()
+    return register(m, Mux(code > form.max_code, form.max_code, code | least)[:form.width - 1],
+                    "small")
 
 
 def _saturated(code, form):

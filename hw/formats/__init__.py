@@ -11,7 +11,7 @@ Formats that give codes away to NaN and infinity have names of their own, see `F
 `parse`.
 """
 
-from .base import ROUNDINGS, BlockScale, Format, sum_bits, term_bound
+from .base import ROUNDINGS, BlockScale, Format, product_exponent, sum_bits, term_bound
 from .names import catalogue, parse
 
 # The catalogue lists formats in the order of these imports.
@@ -29,5 +29,5 @@ from .logs import Lns, PowerSum
 from .blocks import BlockFloat, BlockInt
 
 __all__ = ["ROUNDINGS", "Bipolar", "BlockFloat", "BlockInt", "BlockScale", "Float", "Format",
-           "Int", "Lns", "PowerSum", "Ternary", "catalogue", "p3109", "parse", "sum_bits",
-           "term_bound"]
+           "Int", "Lns", "PowerSum", "Ternary", "catalogue", "p3109", "parse", "product_exponent",
+           "sum_bits", "term_bound"]

@@ -9,6 +9,7 @@ processing elements use.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property, lru_cache
@@ -17,7 +18,7 @@ from math import copysign, inf, nextafter, sqrt
 import numpy as np
 from numpy.typing import ArrayLike
 
-__all__ = ["ROUNDINGS", "BlockScale", "Format", "sum_bits", "term_bound"]
+__all__ = ["ROUNDINGS", "BlockScale", "Format", "product_exponent", "sum_bits", "term_bound"]
 
 #: How `Format.encode` rounds.
 ROUNDINGS = ("even", "away", "zero", "log", "stochastic")
@@ -76,6 +77,9 @@ class Format(ABC):
 
     family: str
     block_scale: "BlockScale | None" = None
+    #: Places by which a product's lowest bit stands above that of the product of the two images:
+    #: `product_image` is in units of 2**(both exponents + product_shift).
+    product_shift: int = 0
     signed: bool = True
     uniform: bool = False
     floating: bool = False
@@ -128,14 +132,14 @@ class Format(ABC):
     def activation_fault(self) -> str | None:
         """What keeps a chip from computing results in this format, as the end of a sentence that
         begins with the name of the field ("must be ..."); None: nothing."""
-        return ("must be an integer format, bipolar1, or a float of radix 2 with subnormals or, "
-                "from two mantissa bits on, DLFloat's lowest binade, the formats that "
-                f"post-processing can round to, not {self}")
+        return ("must be an integer format, bipolar1, a logarithm, or a float of radix 2 with "
+                "subnormals or, from two mantissa bits on, DLFloat's lowest binade, the formats "
+                f"that post-processing can round to, not {self}")
 
     def weight_fault(self) -> str | None:
         """What keeps a chip from having weights of this format; as `activation_fault`."""
-        return ("must be a format of integers, floats, sums of powers of two, or bipolar1, not "
-                f"{self}")
+        return ("must be a format of integers, floats, sums of powers of two, logarithms, or "
+                f"bipolar1, not {self}")
 
     def holds(self, other: "Format") -> bool:
         """Whether every number of `other` is one of this format, with the same image."""
@@ -192,9 +196,13 @@ class Format(ABC):
         """Whether each of some images, of any shape, is that of a code."""
         return self.image(self.from_image(images)) == np.asarray(images)
 
+    def values(self, images: ArrayLike) -> np.ndarray:
+        """The numbers (float64) that images of any shape stand for."""
+        return np.ldexp(np.asarray(images).astype(np.float64), self.exponent)
+
     def decode(self, codes: ArrayLike) -> np.ndarray:
         """Exact values (float64) of `codes`, any shape; -0.0, inf and nan where they are codes."""
-        return np.ldexp(self.image(codes).astype(np.float64), self.exponent)
+        return self.values(self.image(codes))
 
     def encode(self, values: ArrayLike, rounding: str = "even",
                seed: "int | np.random.Generator | None" = None) -> np.ndarray:
@@ -275,7 +283,7 @@ class Format(ABC):
         """The product of a code of this format and one of `weight`, as the array adds it.
 
         The product of the images, except in formats that define their products otherwise; in
-        units of 2**(self.exponent + weight.exponent).
+        units of 2**`product_exponent`(self, weight).
 
         Parameters
         ----------
@@ -291,6 +299,25 @@ class Format(ABC):
         if self.product_bound(weight) >> 63:
             images = images.astype(object)
         return images * weights
+
+    def product_parts(self, weight: "Format", images: ArrayLike, weight_images: ArrayLike
+                      ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Integers in place of images (those of codes, of any shape) whose ordinary products, all
+        pairs of arrays together, come to `product_image`: what a convolution may add up."""
+        yield np.asarray(images), np.asarray(weight_images)
+
+    def largest_products(self, weight: "Format", images: ArrayLike
+                         ) -> tuple[np.ndarray, tuple[int, int]]:
+        """(integers, (low, high)) for images of weights, of any shape: no product of a weight lies
+        beyond its integer times `low` and its integer times `high`."""
+        return np.asarray(images), self.image_range
+
+    @property
+    def copying(self) -> tuple[int, int]:
+        """(image, factor) of a weight that copies: its products are the activation's image times
+        the factor. Where a format has 1, its image twice."""
+        one = int(self.image(self.encode(1.0)))
+        return one, one
 
     @property
     def product_facts(self) -> dict:
@@ -343,6 +370,12 @@ def _geometric_mean(low: float, high: float) -> float:
     while Fraction(mean) ** 2 < product:
         mean = nextafter(mean, inf)
     return copysign(mean, low)
+
+
+def product_exponent(activation: Format, weight: Format) -> int:
+    """The weight of the lowest bit of a product of the two formats, and of sums of such: value =
+    product_image * 2**product_exponent."""
+    return activation.exponent + weight.exponent + activation.product_shift
 
 
 def term_bound(activation: Format, weight: Format) -> int:

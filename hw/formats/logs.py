@@ -1,7 +1,9 @@
 """Numbers for multiplication without a multiplier: sums of powers of two, and logarithms."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
+from itertools import pairwise
 from math import isqrt
 from typing import cast
 
@@ -106,11 +108,14 @@ def _power(remainder: int, root: int, bits: int) -> int:
 class Lns(Format):
     """Logarithmic numbers: a sign bit above a logarithm c of bits - 1 bits.
 
-    The value is (-1)^s * 2^(c / root) for c > 0; c = 0 is zero. These values are irrational and
-    have no images. Products are defined instead: the logarithms are added to q * root + r, the
-    remainder r chooses a constant `table[r]`, which is 2^(r / root) rounded to `table_bits`
-    fraction bits, and the quotient q shifts it left. Sums of these products are exact integers
-    in units of 2^-table_bits (Zhao et al., LNS-Madam, 2022).
+    The value is (-1)^s * 2^(c / root) for c > 0; c = 0 is zero. These values are irrational;
+    images are those of a table: c is q * root + r, the remainder r chooses a constant `table[r]`,
+    which is 2^(r / root) rounded to `table_bits` fraction bits, and the quotient q shifts it left.
+    Products are not those of images: they are the image of the sum of the logarithms. Sums of
+    these products are exact integers in units of 2^-table_bits (Zhao et al., LNS-Madam, 2022).
+
+    Chips round results to the nearest number as floats are: a number's leading one gives q, and
+    its next `fraction_bits` bits are compared with `boundaries`, which give r.
 
     Parameters
     ----------
@@ -119,7 +124,7 @@ class Lns(Format):
     root : int
         Steps in an octave, a power of two from 1 to 64.
     table_bits : int
-        Fraction bits of the constants, even (each operand's exponent is half of it), 0 to 24.
+        Fraction bits of the constants, even, 0 to 24.
     """
 
     bits: int
@@ -127,6 +132,10 @@ class Lns(Format):
     table_bits: int = 6
 
     family = "logarithm"
+    floating = True
+    #: As of `Float`: code 0 is 0, all others have a leading one.
+    hidden_at_zero = True
+    special, lowest, radix = "none", "dlfloat", 2
 
     def __post_init__(self) -> None:
         if not 3 <= self.bits <= 16:
@@ -152,10 +161,78 @@ class Lns(Format):
 
     @property
     def exponent(self) -> int:
-        """Half of the weight of a product's lowest bit."""
-        return -self.table_bits // 2
+        """The weight of the lowest bit of an image, and of a product."""
+        return -self.table_bits
+
+    @property
+    def product_shift(self) -> int:         # type: ignore[override]
+        return self.table_bits
 
     zero_code = 0
+
+    @property
+    def man(self) -> int:
+        """Bits of the remainder r, the lower ones of a logarithm."""
+        return self.root.bit_length() - 1
+
+    @property
+    def exp(self) -> int:
+        """Bits of the quotient q, those above."""
+        return self.bits - 1 - self.man
+
+    @property
+    def max_code(self) -> int:
+        """The code of the largest number."""
+        return self.largest_log
+
+    @property
+    def significand_bits(self) -> int:
+        return self.man + 1
+
+    @property
+    def fraction_bits(self) -> int:
+        """Bits after the leading one of a number by which it is rounded."""
+        return max(self.table_bits, self.man) + 2
+
+    @cached_property
+    def boundaries(self) -> tuple[int, ...]:
+        """The least significands, with `fraction_bits` fraction bits, that are rounded to the
+        remainders from 1 up, and last to the next power of two: the means of two neighbouring
+        powers of the root, rounded up to so many bits."""
+        bits = self.fraction_bits
+        fine = [_power(r, self.root, bits + 40) for r in range(self.root)] + [2 << bits + 40]
+        return tuple(-(-(one + other) // (1 << 41)) for one, other in pairwise(fine))
+
+    @cached_property
+    def least_boundary(self) -> int:
+        """The least number, with `fraction_bits` fraction bits, that is rounded to the smallest
+        one instead of 0: half of that, rounded up."""
+        bits = self.fraction_bits
+        smallest = _power(1, self.root, bits + 40) if self.root > 1 else 2 << bits + 40
+        return -(-smallest // (1 << 41))
+
+    def rounded(self, significands: np.ndarray, quotients: np.ndarray) -> np.ndarray:
+        """Magnitudes of codes (int64) nearest to significand * 2**quotient: integers of
+        `fraction_bits` fraction bits, with a leading one, or with quotient 0 perhaps without."""
+        places = np.searchsorted(self.boundaries, significands, side="right")
+        logs = np.maximum(places + quotients * self.root, 1)
+        small = significands < 1 << self.fraction_bits
+        logs = np.where(small, significands >= self.least_boundary, logs)
+        return np.minimum(logs, self.largest_log)
+
+    def _fault(self):
+        images = np.array(self.table, dtype=object)
+        if self.width > 8 or self.root > self.largest_log or (
+                np.diff([*images, 2 << self.table_bits]) < 1).any():
+            return ("must be a logarithm of 8 bits or fewer with the number 2, whose table has "
+                    f"other constants for other remainders, not {self}")
+        return None
+
+    def activation_fault(self) -> str | None:
+        return self._fault()
+
+    def weight_fault(self) -> str | None:
+        return self._fault()
 
     @property
     def largest_log(self) -> int:
@@ -173,8 +250,36 @@ class Lns(Format):
         return logs, np.where(logs == 0, 0, 1 - 2 * (codes >> (self.bits - 1)))
 
     def image(self, codes: ArrayLike) -> np.ndarray:
-        raise ValueError(f"numbers of {self.name} are no multiples of a unit and have no images; "
-                         "product_image has those of products")
+        """The table's constant, shifted: within half a unit of the table of value /
+        2**exponent."""
+        return self._power_of(*self._fields(self._codes(codes)), self.largest_log)
+
+    def _power_of(self, logs, sign, most):
+        """Images of signs and logarithms up to `most`."""
+        kind = object if self.table[most % self.root] << (most // self.root) >> 63 else np.int64
+        constants = np.array(self.table, dtype=kind)[logs % self.root]
+        # a single number's is a Python integer, which numpy would take for one of its own
+        return np.asarray(sign * (constants << (logs // self.root).astype(kind)), dtype=kind)
+
+    @cached_property
+    def image_range(self) -> tuple[int, int]:
+        most = self.table[self.largest_log % self.root] << (self.largest_log // self.root)
+        return -most, most
+
+    def ordered(self, codes: ArrayLike) -> np.ndarray:
+        logs, sign = self._fields(np.asarray(codes, np.int64))
+        return np.asarray(logs * sign)
+
+    def from_ordered(self, values: ArrayLike) -> np.ndarray:
+        values = np.asarray(values, np.int64)
+        return np.abs(values) | ((values < 0).astype(np.int64) << (self.bits - 1))
+
+    @property
+    def ordered_range(self) -> tuple[int, int]:
+        return -self.largest_log, self.largest_log
+
+    def values(self, images: ArrayLike) -> np.ndarray:
+        return self.decode(self.from_image(images))
 
     def decode(self, codes: ArrayLike) -> np.ndarray:
         """Values (float64, within half a unit in the last place) of `codes`, any shape."""
@@ -188,10 +293,30 @@ class Lns(Format):
         weight = self._checked(weight)
         logs, sign = self._fields(self._codes(codes))
         weight_logs, weight_sign = weight._fields(weight._codes(weight_codes))
-        logs, sign = logs + weight_logs, sign * weight_sign
-        kind = object if self.product_bound(weight) >> 63 else np.int64
-        constants = np.array(self.table, dtype=kind)[logs % self.root]
-        return np.asarray(sign * (constants << (logs // self.root).astype(kind)))
+        return self._power_of(logs + weight_logs, sign * weight_sign,
+                              self.largest_log + weight.largest_log)
+
+    def product_parts(self, weight: Format, images: ArrayLike, weight_images: ArrayLike
+                      ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """One pair for each remainder r of the activation's logarithm q * root + r: 2**q with its
+        sign, or 0 where the remainder is another; and the product of 2**(r / root) and the
+        weight."""
+        weight = self._checked(weight)
+        logs, sign = self._fields(self.from_image(images))
+        weight_logs, weight_sign = weight._fields(weight.from_image(weight_images))
+        for remainder in range(self.root):
+            mine = (logs % self.root == remainder) & (logs > 0)
+            yield (np.where(mine, sign << logs // self.root, 0),
+                   self._power_of(weight_logs + remainder, weight_sign,
+                                  weight.largest_log + self.root - 1))
+
+    def largest_products(self, weight: Format, images: ArrayLike
+                         ) -> tuple[np.ndarray, tuple[int, int]]:
+        return self.product_image(weight, self.largest_log, weight.from_image(images)), (-1, 1)
+
+    @property
+    def copying(self) -> tuple[int, int]:
+        return int(self.image(self.root)), 2        # the number 2, which adds to the quotient alone
 
     @property
     def product_facts(self) -> dict:

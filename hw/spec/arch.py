@@ -9,7 +9,15 @@ from functools import cached_property
 from math import gcd
 from typing import Any
 
-from systolith.hw.formats import Bipolar, Format, Int, parse, sum_bits, term_bound
+from systolith.hw.formats import (
+    Bipolar,
+    Format,
+    Int,
+    parse,
+    product_exponent,
+    sum_bits,
+    term_bound,
+)
 
 from .chip_keys import ChipKeys
 from .isa import INSTRUCTION_BYTES
@@ -208,7 +216,7 @@ class Arch(ChipKeys):
     def sum_exponent(self) -> int:
         """The weight of a sum's lowest bit: value = sum * 2**sum_exponent."""
         scale = self.weight.block_scale
-        return self.activation.exponent + self.weight.exponent - (scale.man if scale else 0)
+        return product_exponent(self.activation, self.weight) - (scale.man if scale else 0)
 
     @cached_property
     def weighed_terms(self) -> int:

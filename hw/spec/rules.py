@@ -80,6 +80,21 @@ def _results_can_be_rounded(arch: Arch) -> Fault:
     return ("activation", fault) if fault else None
 
 
+def _logarithms_meet_logarithms(arch: Arch) -> Fault:
+    one, other = arch.activation, arch.weight
+    if "logarithm" not in (one.family, other.family):
+        return None
+    if one.family != other.family or (one.root, one.table_bits) != (  # type: ignore[attr-defined]
+            other.root, other.table_bits):      # type: ignore[attr-defined]
+        return "activation", ("and weight must be logarithms of the same root and table, or "
+                              f"neither: activation is {one}, weight is {other}")
+    if arch.accumulator is not None or arch.float_sums:
+        field = "sums" if arch.float_sums else "accumulator"
+        value = "integers" if arch.float_sums else "exact"
+        return field, f'must be "{value}" with logarithms ({one})'
+    return None
+
+
 def _operands_need_numbers(arch: Arch) -> Fault:
     if arch.operand_depth and arch.activation.binary:
         return "operand_depth", ("must be 0 on binary chips: their results are signs, not sums "
@@ -335,7 +350,8 @@ def _exact_sums_fit_accumulators(arch: Arch) -> Fault:
 RULES: tuple[Callable[[Arch], Fault], ...] = (
     _bursts_are_powers_of_two, _cores_have_windows, _boards_have_narrow_buses,
     _both_formats_are_binary_or_none,
-    _weights_can_be_multiplied, _results_can_be_rounded, _operands_need_numbers,
+    _weights_can_be_multiplied, _results_can_be_rounded, _logarithms_meet_logarithms,
+    _operands_need_numbers,
     _leaky_channels_need_numbers, _offsets_follow_slopes, _tables_need_numbers,
     _tables_hold_all_codes,
     _columns_are_shared_evenly, _blocks_are_whole_passes, _bit_planes_are_binary,

@@ -261,12 +261,16 @@ class Simulator:
                 [codes, np.tile(idle, (rows - len(codes), 1))]), arch.packed_halves)
             if i.planes:                        # the first rows weigh more
                 weights = weights << np.clip(7 - np.arange(rows), 0, 7)[:, None]
+            products = [(images, weights)]
+            if arch.activation.product_shift:       # not the products of the images
+                products = list(arch.activation.product_parts(arch.weight, images, weights))
             if i.starts:
-                sums = self._from_above(number, i, images, weights)
+                sums = sum(self._from_above(number, i, *item) for item in products)
             else:
-                weights = weights.reshape(rows, columns, -1).swapaxes(0, 1)
-                sums = convolve(images[:, :, None, None],
-                                weights.reshape(columns, -1)[:, :, None, None])[:, :, 0, 0]
+                sums = sum(convolve(
+                    some[:, :, None, None], factors.reshape(rows, columns, -1).swapaxes(
+                        0, 1).reshape(columns, -1)[:, :, None, None])[:, :, 0, 0]
+                    for some, factors in products)
             if i.planes:
                 sums = sums + arch.plane_excess * (inside | bool(padded))[:, None]
             if i.signs and arch.packed_halves:

@@ -209,7 +209,8 @@ class Conv:
             codes = codes[:, self.channels]
         images = numerics.images_of(input_format, codes)
         if arch is None or not narrowed:
-            return geometry.convolve(images, weights.images, pad_image)
+            return sum(geometry.convolve(part, factors, pad) for part, factors, pad in
+                       weights.product_parts(input_format, images, pad_image))
         whole = self.reading_all()
         weights = whole.weights.dense(whole.geometry.groups)
         return geometry.saturating_convolve(images, weights.images, arch.accumulator, arch.vector,

@@ -15,7 +15,7 @@ from systolith.hw.formats import Format
 from .narrow_sums import float_sums
 
 __all__ = ["add_bias", "codes_of", "constant", "convolve", "images_of", "output_size",
-           "parts_of", "round_reals", "saturating_convolve"]
+           "parts_of", "round_reals", "saturating_convolve", "values_of"]
 
 #: Input patches that are held at a time, in elements.
 _PATCHES = 1 << 23
@@ -48,6 +48,13 @@ def images_of(format: Format, codes: ArrayLike) -> np.ndarray:
     table = np.zeros(used.size, images.dtype)
     table[used] = images
     return table[codes]
+
+
+def values_of(format: Format, codes: ArrayLike) -> np.ndarray:
+    """`format.decode(codes)` by table (float64), 0 for codes of -0. Errors as of `images_of`."""
+    images_of(format, np.unique(codes))
+    values = format.decode(np.arange(1 << format.width)) + 0.0
+    return np.asarray(values[np.asarray(codes)])
 
 
 def codes_of(parts: ArrayLike, count: int, bits: int = 1, upper_first: bool = False) -> np.ndarray:

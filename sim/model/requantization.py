@@ -31,7 +31,10 @@ class Limits:
     def _nearest(self, product, shift, ties, format):
         """Ordered integers of `format` nearest to product / 2**shift, plus the zero point, clipped;
         shifts and ties (as of `Requantization`) are int64 arrays that broadcast with products."""
-        if format.floating:
+        if format.family == "logarithm":
+            magnitude = _nearest_logarithm(np.abs(product), shift, format)
+            result = np.where(product < 0, -magnitude, magnitude)
+        elif format.floating:
             magnitude = np.abs(product)
             up = np.maximum(_leading_one(magnitude) - shift - format.man, 0)
             total = shift + up
@@ -287,6 +290,16 @@ def _leading_one(values):
         return np.maximum(_bit_length(values).astype(np.int64) - 1, 0)
     lead = np.maximum(np.frexp(values.astype(np.float64))[1].astype(np.int64) - 1, 0)
     return lead - ((np.int64(1) << lead) > np.maximum(values, 1))    # float64 had rounded up
+
+
+def _nearest_logarithm(values, shift, format):
+    """Magnitudes of the codes nearest to values / 2**shift, by the first bits of the values."""
+    quotient = np.maximum(_leading_one(values) - shift + format.exponent, 0)
+    down = quotient - format.exponent + shift - format.fraction_bits
+    if values.dtype == object:
+        down = down.astype(object)
+    significand = np.where(down < 0, values << np.maximum(-down, 0), values >> np.maximum(down, 0))
+    return format.rounded(significand.astype(np.int64), quotient)
 
 
 def _round_shift(values, shift):

@@ -5,7 +5,7 @@ Whoever rearranges weights, such as a compiler pass that gives a layer other inp
 new `Weights` from the old one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -45,7 +45,7 @@ class Weights:
     @classmethod
     def ones(cls, format: Format, channels: int, one: int | None = None) -> "Weights":
         """A weight of 1, or the image `one`, for each channel by itself: [channels, 1, 1, 1]."""
-        image = int(format.image(format.encode(1.0))) if one is None else one
+        image = format.copying[0] if one is None else one
         return cls(np.full((channels, 1, 1, 1), image), format)
 
     @property
@@ -276,17 +276,31 @@ class Weights:
         Proven from the weights and the range of `format`, that of the input; no sum of any subset
         of the products lies outside.
         """
-        positive, negative = self._sums
-        low, high = format.image_range          # of which every format has 0, or both signs
+        largest, (low, high) = format.largest_products(self.format, self.images)
+        # every format has 0, or numbers of both signs
+        positive, negative = self._sums if largest is self.images else _sums_of(largest)
         ends = list(zip(positive, negative, strict=True))
         return [p * low + n * high for p, n in ends], [p * high + n * low for p, n in ends]
 
     @cached_property
     def _sums(self):
-        """(sum of those above zero, sum of those below zero) of each output channel, two lists."""
-        flat = self.images.reshape(len(self), -1)
-        if int(np.abs(flat).max(initial=0)) * flat.shape[1] >> 62:
-            flat = flat.astype(object)
-        positive = np.where(flat > 0, flat, 0).sum(axis=1).tolist()
-        negative = np.where(flat < 0, flat, 0).sum(axis=1).tolist()
-        return positive, negative
+        return _sums_of(self.images)
+
+    def product_parts(self, format: Format, images: np.ndarray, pad_image: int = 0
+                      ) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
+        """(inputs, weights, padding) in place of images of `format`, any number of such triples,
+        of which convolutions together add up the products of the two formats."""
+        padded = format.product_parts(self.format, np.array([pad_image]), np.zeros(0, np.int64))
+        for (some, factors), (pad, _) in zip(
+                format.product_parts(self.format, images, self.images), padded, strict=True):
+            yield some, factors, int(pad[0])
+
+
+def _sums_of(images):
+    """(sum of those above zero, sum of those below zero) of each output channel, two lists."""
+    flat = images.reshape(len(images), -1)
+    if int(np.abs(flat).max(initial=0)) * flat.shape[1] >> 62:
+        flat = flat.astype(object)
+    positive = np.where(flat > 0, flat, 0).sum(axis=1).tolist()
+    negative = np.where(flat < 0, flat, 0).sum(axis=1).tolist()
+    return positive, negative

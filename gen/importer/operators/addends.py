@@ -158,7 +158,7 @@ def _as_linear(value, format):
     """A quantized value as the result of a 1 x 1 convolution whose weights are 1."""
     if value.linear is not None:
         return value
-    one = int(format.image(format.encode(1.0)))
+    one, factor = format.copying
     weights = Weights.ones(format, value.map[0], max(one, 1))
-    return replace(value, gain=value.gain / max(one, 1), linear=Linear(
+    return replace(value, gain=value.gain / max(factor, 1), linear=Linear(
         value.source, weights, (1, 1), (1, 1), (0, 0, 0, 0), 0))

@@ -101,11 +101,11 @@ class Digits:
         """The tensor whose channels are those of `tensor`, `times` times."""
         builder, old = self.builder, self.builder.tensors[tensor]
         channels = old.shape[0]
-        one = int(self.weights.image(self.weights.encode(1.0)))
+        one, factor = self.weights.copying
         images = np.tile(one * np.eye(channels, dtype=np.int64), (times, 1))[..., None, None]
         shape = times * channels, *old.shape[1:]
         unit = np.full(times * channels, Fraction(old.scale), dtype=object)
-        value = Value(tensor, shape, shape, unit / one, -old.zero_point * unit,
+        value = Value(tensor, shape, shape, unit / factor, -old.zero_point * unit,
                       Linear(self.name, Weights(images, self.weights), (1, 1), (1, 1), (0, 0, 0, 0),
                              0),
                       nodes=[self.name])

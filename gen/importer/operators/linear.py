@@ -14,6 +14,7 @@ from systolith.gen.importer.rationals import exact, uniform
 from systolith.gen.importer.rows import Role, operator
 from systolith.gen.importer.scales import of_scales
 from systolith.gen.importer.values import Inputs, Linear, Symbol, Value, constant, on_chip
+from systolith.hw.formats import product_exponent
 from systolith.sim.model import numerics
 from systolith.sim.model.weights import Weights
 
@@ -95,7 +96,8 @@ def linear(builder: Builder, node: Node, value: Symbol | None, weights: Weights,
         node.fail(f"its kernel does not fit the input of {value.map[1]} x {value.map[2]} pixels; "
                   "make the kernel smaller or the pads larger")
     outputs = len(weights)
-    unit = scale * exact(2) ** weights.format.exponent
+    unit = scale * exact(2) ** (product_exponent(tensor.format, weights.format)
+                                - tensor.format.exponent)
     # The contribution of the input's offset, at padding too: the padding's image plus offset is 0.
     if uniform(offset) is not None:
         added = weights.sums.astype(object) * offset[0]

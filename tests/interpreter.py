@@ -7,9 +7,11 @@ words every instruction touches.
 from fractions import Fraction
 from math import isfinite
 
-from systolith.hw.formats import Bipolar, Float
+from systolith.hw.formats import Bipolar, Lns
 from systolith.hw.spec.isa import Memory, Opcode
 from systolith.hw.spec.numbers import TIE_BITS
+
+from .logarithms import Number, nearest
 
 
 class Interpreter:
@@ -23,10 +25,11 @@ class Interpreter:
         self.weights, self.parameters, self.table, self.pool = {}, {}, {}, {}
         self.sums = [[0] * arch.columns for _ in range(arch.accumulator_depth)]
         self.items, self.results, self.touched = [], [], []
-        self.images = {format: {code: int(format.image(code)) for code in range(1 << format.width)
-                                if isfinite(format.decode(code))}
-                       for format in (arch.activation, arch.weight)}
-        if isinstance(arch.activation, Float):
+        self.images = {format: {
+            code: Number(format, code) if isinstance(format, Lns) else int(format.image(code))
+            for code in range(1 << format.width) if isfinite(format.decode(code))}
+            for format in (arch.activation, arch.weight)}
+        if arch.activation.floating:
             images = self.images[arch.activation]
             self.magnitudes = [images[code] for code in range(arch.activation.max_code + 1)]
 
@@ -341,7 +344,7 @@ class Interpreter:
         if isinstance(format, Bipolar):
             return int(product >= 0)
         exact = Fraction(product, 1 << shift)
-        if isinstance(format, Float):
+        if format.floating:
             value = self.nearest(exact)
         else:
             if i.operand != 3:
@@ -359,9 +362,9 @@ class Interpreter:
         done = []
         for c, code, (_, _, (factor, right, _), _, offset) in zip(
                 first, word[self.slot(i) * self.arch.group:], parameters, strict=False):
-            r = self.images[self.arch.activation][code] - i.operand_zero
-            if isinstance(self.arch.activation, Float):
-                c = (-1) ** (c < 0) * self.magnitudes[abs(c)]
+            r = int(self.images[self.arch.activation][code]) - i.operand_zero
+            if self.arch.activation.floating:
+                c = (-1) ** (c < 0) * int(self.magnitudes[abs(c)])
             t = c * r * i.gain if i.operand == 2 else c * i.gain + r * i.operand_gain
             exact = Fraction(t, 1 << i.operand_shift)
             if i.operand == 3:
@@ -369,7 +372,7 @@ class Interpreter:
                 exact = Fraction(offset, 1 << 16) + (
                     Fraction(t * factor, 1 << right) if t < 0 else
                     Fraction(t * i.gain, 1 << i.operand_shift))
-            if isinstance(self.arch.activation, Float):
+            if self.arch.activation.floating:
                 value = self.nearest(exact)
             else:
                 value = self.whole(exact, i.operand_ties) + i.zero_point
@@ -391,6 +394,8 @@ class Interpreter:
         """The float nearest to a number of smallest subnormals, in the order of the values."""
         # The nearest magnitude; ties to the even code, without mantissa bits to the larger.
         format = self.arch.activation
+        if isinstance(format, Lns):
+            return nearest(format, exact)
         magnitude = min(range(len(self.magnitudes)), key=lambda code: (
             abs(self.magnitudes[code] - abs(exact)),
             code & 1 if format.man or code < 2 else -code))
@@ -398,7 +403,7 @@ class Interpreter:
 
     def code(self, value):
         format = self.arch.activation
-        if isinstance(format, Float):
+        if format.floating:
             return abs(value) + (value < 0) * (1 << format.width - 1)
         return value % (1 << format.width)
 

@@ -176,7 +176,7 @@ def random_network(seed, arch, layers=None, size=None):
             conv = replace(conv, pool=Pool())
         else:
             own = Requantization(*requantization(rng, sums, arch.activation))
-            if isinstance(arch.activation, Float):
+            if arch.activation.floating:
                 top = arch.activation.max_code
                 least, most = draw.choice(((-top, top), (0, top), (-top // 2, top // 2)))
                 own = replace(own, low=least, high=most)

@@ -84,7 +84,10 @@ def _pairs(rows):
 def energy_pj(arch: Arch, figures: dict[str, Any], table: EnergyTable) -> dict[str, float]:
     """Picojoules of one image, by where they go: "products", "sums", each memory of the chip,
     "external". `figures` as `counts.counts_of` gives them, with `macs`."""
-    products = arch.activation.significand_bits * arch.weight.significand_bits
+    one, other = arch.activation, arch.weight
+    product = one.significand_bits * other.significand_bits * table.multiply_pj_per_bit2
+    if one.product_shift:                       # the sum of two logarithms
+        product = max(one.magnitude_bits, other.magnitude_bits) * table.add_pj_per_bit
     bits: dict[str, int] = {}
     for way in ("reads", "writes"):
         for name, number in figures[way].items():
@@ -94,7 +97,7 @@ def energy_pj(arch: Arch, figures: dict[str, Any], table: EnergyTable) -> dict[s
              for row in MEMORIES.values() if row.exists(arch)}
     moved = sum(figures[name] for name in ("loaded_bytes", "stored_bytes", "instruction_bytes"))
     return {
-        "products": figures["macs"] * products * table.multiply_pj_per_bit2,
+        "products": figures["macs"] * product,
         "sums": figures["macs"] * arch.psum_bits * table.add_pj_per_bit,
         **{name: number * table.sram_pj_per_bit(sizes[name])
            for name, number in bits.items() if number},

@@ -205,7 +205,7 @@ def reference(entry: Entry) -> Entry | None:
     """The entry's own element of 16 bits; None where there is none."""
     def wide(name):
         fmt: Any = parse(name)
-        if fmt.floating:
+        if fmt.family == "float":
             return f"e{fmt.exp}m{15 - fmt.exp}"
         return "int16" if fmt.uniform else None
     wide_names = wide(entry.activation), wide(entry.weight)

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from amaranth.hdl import Const, Module, Mux, Signal, signed
+from amaranth.hdl import Array, Const, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from systolith.gen.kit.errors import UserError
@@ -31,7 +31,7 @@ __all__ = ["CASES", "FormalResult", "Specification", "Step", "prove_formally", "
 
 #: What is proven unless told otherwise: activation, weight, lanes.
 CASES = (("int4", "int4", 1), ("uint4", "int4", 1), ("int6", "int6", 1), ("int8", "int8", 1),
-         ("e2m1", "e2m1", 1), ("e2m3", "e2m3", 1), ("e3m2", "e3m2", 1),
+         ("e2m1", "e2m1", 1), ("e2m3", "e2m3", 1), ("e3m2", "e3m2", 1), ("lns8", "lns8", 1),
          *(("bipolar1", "bipolar1", lanes) for lanes in (1, 3, 8, 16)))
 #: Of elements that multiply signs, too: integers and lanes; their numbers and their signs.
 SIGNS = (("int4", 1), ("int4", 2))
@@ -108,7 +108,7 @@ class Specification(_Component):
         for lane in range(rules.lanes):
             a = self.a.word_select(lane, rules.activation.width)
             w = self.w.word_select(lane, rules.weight.width)
-            products.append(_image(rules.activation, a) * _image(rules.weight, w))
+            products.append(_product(rules.activation, a, rules.weight, w))
         m = Module()
         dot = Signal(signed(rules.sum_bits))
         scale = rules.psum_scale
@@ -116,6 +116,17 @@ class Specification(_Component):
         m.d.comb += [dot.eq(tree_sum(products)),
                      self.psum_out.eq(self.psum + scaled - rules.head(1))]
         return m
+
+
+def _product(activation, a, weight, w):
+    """The product of two codes, from the formats' definition."""
+    if activation.family != "logarithm":
+        return _image(activation, a) * _image(weight, w)
+    log = a[:-1] + w[:-1]
+    constants = Array(Const(item, activation.table_bits + 1) for item in activation.table)
+    magnitude = constants[log % activation.root] << (log // activation.root)
+    magnitude = Mux(a[:-1].any() & w[:-1].any(), magnitude, 0)
+    return Mux(a[-1] ^ w[-1], -magnitude, magnitude)
 
 
 def _image(fmt, code):

@@ -190,6 +190,10 @@ class Lns(Format):
         return self.man + 1
 
     @property
+    def magnitude_bits(self) -> int:
+        return self.bits - 1
+
+    @property
     def fraction_bits(self) -> int:
         """Bits after the leading one of a number by which it is rounded."""
         return max(self.table_bits, self.man) + 2
@@ -304,9 +308,11 @@ class Lns(Format):
         weight = self._checked(weight)
         logs, sign = self._fields(self.from_image(images))
         weight_logs, weight_sign = weight._fields(weight.from_image(weight_images))
+        kind = object if self.largest_log // self.root > 61 else np.int64
+        powers = sign.astype(kind) << (logs // self.root).astype(kind)
         for remainder in range(self.root):
             mine = (logs % self.root == remainder) & (logs > 0)
-            yield (np.where(mine, sign << logs // self.root, 0),
+            yield (np.where(mine, powers, 0),
                    self._power_of(weight_logs + remainder, weight_sign,
                                   weight.largest_log + self.root - 1))
 

@@ -19,6 +19,9 @@ _OTHERS = {"int": ("int1", "int9", "int12", "int16"), "float": ("e5m2", "e1m2", 
 #: What a weight alone may be.
 _WEIGHTS = {"int": ("e3m0", "e2m1", "e2m0x2", "e3m2flush"), "float": ("int4", "e3m0x2", "e3m0r4"),
             "bipolar": ()}
+#: Logarithms, which are multiplied with those of the same root and table alone.
+_LOGARITHMS = (("lns8", "lns8"), ("lns8", "lns6"), ("lns6", "lns8"), ("lns8t10", "lns8t10"),
+               ("lns6r4", "lns5r4"), ("lns5r2t4", "lns5r2t4"), ("lns4r1t0", "lns5r1t0"))
 
 
 def random_arch(seed: int, family: str | None = None) -> Arch:
@@ -51,6 +54,9 @@ def random_arch(seed: int, family: str | None = None) -> Arch:
             columns = rows
         if kind == "bipolar" and planes.random() < 0.25:    # the shape for planes in rows
             rows, lanes = planes.randint(8, 9), 2 * planes.randint(1, 20)
+        logarithms = random.Random(f"logarithms {seed}")
+        if kind == "float" and logarithms.random() < 0.12:
+            activation, weight = logarithms.choice(_LOGARITHMS)
         facts: dict[str, Any] = dict(
             name=f"random-{seed}", rows=rows, columns=columns, lanes=lanes, activation=activation,
             weight=weight, largest_k=draw.choice((rows * lanes, 100, 777, 4608)),

@@ -68,6 +68,8 @@ def parameters(arch: Arch, data: np.random.Generator, shape: int | tuple[int, ..
     width = format.width
     if format.floating:
         width += (1 << format.width - format.significand_bits) - 3      # binades
+    if format.product_shift:                # the smallest number has more bits before its own
+        width += format.product_shift - format.significand_bits
     shift = np.clip(arch.multiplier_bits - 1 + scale.bit_length() - width
                     + data.integers(-4, 4, shape), 0, 63)
     wild = data.random(shape)

@@ -5,15 +5,19 @@ import random
 import pytest
 from amaranth.sim import Simulator
 from systolith.hw.core.operand_lane import OperandLane
-from systolith.hw.formats import Float
+from systolith.hw.formats import Lns
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.isa import Combination
 
+from ...logarithms import Number
+
 
 def image(form, ordered):
-    if not isinstance(form, Float):
+    if not form.floating:
         return ordered
     code = abs(ordered) | (ordered < 0) << form.width - 1
+    if isinstance(form, Lns):
+        return int(Number(form, code))
     return int(form.image(code))
 
 
@@ -26,15 +30,16 @@ def expected(form, first, code, facts):
 
 
 @pytest.mark.parametrize("activation", ["int8", "int8 narrow", "int3", "int16", "e3m2", "e4m3",
-                                        "e2m1", "e5m0", "e4m3fn", "hfp8", "e3m2dl"])
+                                        "e2m1", "e5m0", "e4m3fn", "hfp8", "e3m2dl",
+                                        "lns8", "lns6r4", "lns5r1t0"])
 def test_numbers_and_addends_are_exact(activation):
     activation, *narrow = activation.split()
     arch = Arch(rows=2, columns=2, activation=activation, multiplier_bits=16 if narrow else 26,
                 post_multiplier="luts" if narrow else "auto",
-                weight="e2m1" if activation[0] == "e" else "int8", operand_depth=2,
+                weight={"e": "e2m1", "l": activation, "i": "int8"}.get(activation[0], "e2m1"), operand_depth=2,
                 leaky=True, slope_offsets=activation[0] == "i")
     form, rng = arch.activation, random.Random(activation)
-    integers = not isinstance(form, Float)
+    integers = not form.floating
     bottom, top = form.ordered_range
     reach = (1 << arch.gain_bits - 1) - 1
     first_top = (1 << arch.first_bits - 1) - 1 if integers else top

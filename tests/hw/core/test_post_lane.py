@@ -6,9 +6,11 @@ from fractions import Fraction
 import pytest
 from amaranth.sim import Simulator
 from systolith.hw.core.post_lane import PostLane
-from systolith.hw.formats import Bipolar, Float
+from systolith.hw.formats import Bipolar, Float, Lns
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.numbers import OFFSET_FRACTION, SHIFT_BITS, TIE_BITS
+
+from ...logarithms import nearest
 
 
 def expected(arch, total, multiplier, addend, shift, ties, zero_point, low, high, offset=0):
@@ -19,7 +21,9 @@ def expected(arch, total, multiplier, addend, shift, ties, zero_point, low, high
         offset, 1 << OFFSET_FRACTION)
     if isinstance(form, Bipolar):
         return int(exact >= 0)
-    if isinstance(form, Float):
+    if isinstance(form, Lns):
+        value = nearest(form, exact)
+    elif isinstance(form, Float):
         magnitude = abs(exact)
         step = 0
         if form.hidden_at_zero:
@@ -73,7 +77,9 @@ def set_limits(ctx, dut, zero_point, low, high):
     ("e4m3fn", "e4m3fn", None, False, 16), ("bipolar1", "bipolar1", None, False, 16),
     ("int8", "int8", None, True, 16), ("e3m2", "e3m2", None, True, 16),
     ("int4", "int4", None, True, 0), ("hfp8", "hfp8", None, False, 16),
-    ("e3m2dl", "e3m2", None, True, 16),
+    ("e3m2dl", "e3m2", None, True, 16), ("lns8", "lns8", None, False, 16),
+    ("lns8t10", "lns6t10", None, True, 16), ("lns6r4", "lns6r4", None, False, 0),
+    ("lns4r1t0", "lns5r1t0", None, False, 16), ("lns5r2t4", "lns5r2t4", None, False, 16),
 ])
 def test_every_stage_rounds_as_the_numerics_say(activation, weight, accumulator, leaky, fraction):
     narrow, fraction = fraction if isinstance(fraction, tuple) else (26, fraction)

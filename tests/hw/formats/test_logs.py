@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from systolith.hw.formats import Float, Int, Lns, PowerSum, parse, sum_bits
+from systolith.hw.formats import Float, Int, Lns, PowerSum, parse, product_exponent, sum_bits
 
+from ...logarithms import Number, boundaries, nearest
 from ...number_formats import logarithms
 
 
@@ -88,7 +89,7 @@ class TestLns:
         sign = -1 if (codes[0] ^ codes[1]) >> (fmt.width - 1) else 1
         assert result == sign * fmt.table[remainder] << quotient
         a, w = (Fraction(value) for value in fmt.decode(codes).tolist())
-        exact = a * w / Fraction(2) ** (2 * fmt.exponent)
+        exact = a * w / Fraction(2) ** product_exponent(fmt, fmt)
         # The constant is within half a unit of at least 2**table_bits.
         assert abs(result / exact - 1) <= Fraction(1, 2 << fmt.table_bits) + Fraction(1, 1 << 50)
 
@@ -97,19 +98,74 @@ class TestLns:
         codes = np.arange(256)
         products = fmt.product_image(fmt, codes[:, None], codes)
         assert products.shape == (256, 256) and products.dtype == np.int64
-        exact = np.ldexp(np.outer(fmt.decode(codes), fmt.decode(codes)), -2 * fmt.exponent)
+        exact = np.ldexp(np.outer(fmt.decode(codes), fmt.decode(codes)), -fmt.exponent)
         error = abs(products - exact)[exact != 0] / abs(exact[exact != 0])
         assert error.max() < 2.0 ** -7 and (products[exact == 0] == 0).all()
         assert abs(products).max() == fmt.product_bound(fmt)
         assert sum_bits(fmt, fmt, 16) == int(log2(16 * fmt.product_bound(fmt))) + 2
 
-    def test_products_with_other_formats_and_images_are_refused(self):
+    @given(logarithms())
+    def test_images_are_those_of_the_table(self, fmt):
+        codes = np.arange(1 << fmt.width)
+        images, values = fmt.image(codes), fmt.decode(codes)
+        assert images.tolist() == [int(Number(fmt, code)) for code in codes.tolist()]
+        assert fmt.image_range == (images.min(), images.max())
+        # the constant is within half a unit of at least 2**table_bits
+        off = abs(np.ldexp(images.astype(float), fmt.exponent) - values)
+        assert (off <= abs(values) * (2.0 ** (-1 - fmt.table_bits) + 1e-12)).all()
+        if fmt.weight_fault() is None:
+            assert (fmt.decode(fmt.from_image(images)) == values).all()
+            assert (fmt.values(images) == values).all() and fmt.has_image(images).all()
+            assert not fmt.has_image([fmt.image_range[1] + 1])
+
+    @given(logarithms(), logarithms())
+    def test_parts_add_up_to_products(self, fmt, other):
+        other = Lns(other.bits, fmt.root, fmt.table_bits)
+        if fmt.weight_fault() or other.weight_fault():
+            return
+        codes, others = np.arange(1 << fmt.width)[:, None], np.arange(1 << other.width)
+        images, factors = fmt.image(codes), other.image(others)
+        parts = list(fmt.product_parts(other, images, factors))
+        assert len(parts) == fmt.root
+        products = fmt.product_image(other, codes, others)
+        assert (sum(one * two for one, two in parts) == products).all()
+        largest, (low, high) = fmt.largest_products(other, factors)
+        assert (np.maximum(low * largest, high * largest) >= products.max(axis=0)).all()
+        image, factor = other.copying
+        code = other.from_image(image)
+        assert (fmt.product_image(other, codes, code) == factor * images).all()
+
+    @pytest.mark.parametrize("name", ["lns8", "lns6r4t8", "lns5r1t0", "lns5r2t4", "lns8t10"])
+    def test_numbers_are_rounded_at_the_boundaries(self, name):
+        fmt = parse(name)
+        values = [n for least in boundaries(fmt) for n in (
+            least, least - Fraction(1, 1 << fmt.fraction_bits))]
+        own = []
+        for value in values:
+            quotient = 0
+            while value >= 2 << quotient:
+                quotient += 1
+            own.append(((value * (1 << fmt.fraction_bits)) // (1 << quotient), quotient))
+        significands, quotients = np.array(own, np.int64).T
+        found = fmt.rounded(significands, quotients)
+        images = [value * (1 << fmt.table_bits) for value in values]
+        assert found.tolist() == [nearest(fmt, image) for image in images]
+        # one boundary off gives another code
+        assert (np.diff(found.reshape(-1, 2), axis=1) == -1).all()
+        # no further from the nearest than the boundaries are rounded
+        exact = fmt.encode([float(value) for value in values])
+        assert (abs(found - exact) <= 1).all()
+
+    def test_chips_have_short_ones_with_different_constants(self):
+        assert [name for name in ("lns8", "lns9", "lns8t0", "lns4", "lns5r64t12", "lns7r2", "lns5r1t0")
+                if parse(name).activation_fault() is None] == ["lns8", "lns7r2", "lns5r1t0"]
+        assert all(parse(name).weight_fault() for name in ("lns9", "lns8t0", "lns4"))
+
+    def test_products_with_other_formats_are_refused(self):
         with pytest.raises(ValueError, match="the same root and table only, not with int8"):
             Lns(8).product_image(Int(8), [1], [1])
         with pytest.raises(ValueError, match="the same root and table only, not with lns8r4"):
             sum_bits(Lns(8), Lns(8, 4), 1)
-        with pytest.raises(ValueError, match="have no images"):
-            Lns(8).image([1])
 
     @pytest.mark.parametrize("make,message", [
         (lambda: Lns(2), "bits of an Lns must be from 3 to 16"),

@@ -13,8 +13,10 @@ BROKEN = {
     "_boards_have_narrow_buses": ({"board": "ulx3s-85f", "bus_bits": 256},
                                   {"board": "ulx3s-85f", "bus_bits": 128}),
     "_both_formats_are_binary_or_none": ({"weight": "bipolar1"}, BINARY),
-    "_weights_can_be_multiplied": ({"weight": "lns8"}, {"weight": "e3m0x2"}),
+    "_weights_can_be_multiplied": ({"weight": "lns9"}, {"weight": "e3m0x2"}),
     "_results_can_be_rounded": ({"activation": "ternary"}, {"activation": "int2"}),
+    "_logarithms_meet_logarithms": ({"activation": "lns8", "weight": "lns8r4"},
+                                    {"activation": "lns8", "weight": "lns6"}),
     "_operands_need_numbers": (BINARY | {"operand_depth": 1}, {"operand_depth": 1}),
     "_leaky_channels_need_numbers": (BINARY | {"leaky": True}, {"leaky": True}),
     "_offsets_follow_slopes": ({"slope_offsets": True}, {"slope_offsets": True, "leaky": True}),
@@ -63,11 +65,21 @@ BROKEN = {
     ("uint8", "must be a signed integer format such as int8, not uint8; unsigned codes of a "),
     ("e8m0fnu", "must be a float format with a sign, not e8m0fnu"),
     ("bipolar2", "must be bipolar1 on a binary chip, not bipolar2"),
-    ("lns8", "must be a format of .*, not lns8")])
+    ("lns9", "must be a logarithm of 8 bits or fewer .*, not lns9")])
 def test_formats_say_why_a_chip_cannot_hold_them(form, text):
     with pytest.raises(ArchError, match=f"^weight {text}") as caught:
         Arch(**PLAIN | {"weight": form, "activation": "bipolar1" if "bipolar" in form else "int8"})
     assert caught.value.field == "weight"
+
+
+@pytest.mark.parametrize("fields, text", [
+    ({"activation": "int8", "weight": "lns8"}, "activation and weight must be logarithms"),
+    ({"activation": "lns8", "weight": "lns8t8"}, "activation and weight must be logarithms"),
+    ({"activation": "lns8", "weight": "lns8", "accumulator": 48}, 'accumulator must be "exact"'),
+    ({"activation": "lns8", "weight": "lns8", "sums": "1-6-9"}, 'sums must be "integers"')])
+def test_logarithms_are_for_exact_sums_of_their_own_products(fields, text):
+    with pytest.raises(ArchError, match=f"^{text}"):
+        Arch(**PLAIN | fields)
 
 
 def test_every_rule_has_a_case():

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from systolith.hw.formats import Bipolar, Float, Int, parse
+from systolith.hw.formats import Bipolar, Float, Int, Lns, parse
 from systolith.hw.spec.numbers import MULTIPLIER_BITS, OFFSET_FRACTION, TIE_BITS
 from systolith.sim.model.requantization import Below, Operand, Requantization, _leading_one
 
+from ...logarithms import nearest
+
 FORMATS = [Int(8), Int(4), Int(5, signed=False), parse("e3m2"), parse("e4m3"), parse("e2m1"),
-           parse("hfp8"), parse("e3m2dl"),
+           parse("hfp8"), parse("e3m2dl"), parse("lns8"), parse("lns6r4t8"), parse("lns5r1t0"),
            Float(4, 0), Float(1, 3), Bipolar(1)]
 INT8 = Int(8)
 
@@ -128,7 +130,9 @@ def contract(total, own, channel, format):
     if isinstance(format, Bipolar):
         return int(product >= 0)
     value = Fraction(product, 1 << int(own.shift[channel]))
-    if isinstance(format, Float):
+    if isinstance(format, Lns):
+        result = nearest(format, value)
+    elif isinstance(format, Float):
         # The nearest of all magnitudes, the even code on a tie.
         magnitude = min(magnitudes(format),
                         key=lambda item: (abs(item[0] - abs(value)), item[1] & 1))[1]

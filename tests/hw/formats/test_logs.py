@@ -128,7 +128,7 @@ class TestLns:
         parts = list(fmt.product_parts(other, images, factors))
         assert len(parts) == fmt.root
         products = fmt.product_image(other, codes, others)
-        assert (sum(one * two for one, two in parts) == products).all()
+        assert (sum(one.astype(object) * two for one, two in parts) == products).all()
         largest, (low, high) = fmt.largest_products(other, factors)
         assert (np.maximum(low * largest, high * largest) >= products.max(axis=0)).all()
         image, factor = other.copying

@@ -6,7 +6,6 @@ from functools import cache
 from math import ceil
 
 
-
 @cache
 def power(root, logarithm):
     """2**(logarithm / root), to sixty digits."""

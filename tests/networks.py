@@ -5,7 +5,7 @@ import random
 from dataclasses import replace
 
 import numpy as np
-from systolith.hw.formats import Bipolar, Float
+from systolith.hw.formats import Bipolar
 from systolith.hw.spec.isa import Destination, Opcode
 from systolith.hw.spec.loops import slot_of
 from systolith.hw.spec.numbers import MULTIPLIER_BITS

@@ -64,8 +64,8 @@ def _copy(writer, tensor):
     one, factor = weights.copying
     orders = form.ordered(form.finite_codes())
     requantization = Requantization(
-        np.ones(channels, np.int64), np.full(channels, factor.bit_length() - 1), low=int(orders.min()),
-        high=int(orders.max()))
+        np.ones(channels, np.int64), np.full(channels, factor.bit_length() - 1),
+        low=int(orders.min()), high=int(orders.max()))
     return Conv(f"{_whole(tensor.name)}_copy", tensor.name, _whole(tensor.name),
                 Weights(one * np.eye(channels, dtype=np.int64)[..., None, None], weights),
                 requantization=requantization, nodes=writer.nodes)

@@ -1,6 +1,6 @@
 """Rounding of a scaled integer to the activation format, as every result is rounded."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
 from systolith.hw.formats import Format
 from systolith.hw.spec.numbers import OFFSET_FRACTION, TIE_BITS
 from systolith.hw.spec.timing import rounding_levels
@@ -181,35 +181,40 @@ def _nearest_float(m, number, shift, form):
                 zip(names, (bits, negative, free, more, done, lost), strict=True))
     field = (free - done)[:levels]
     if logarithm:
-        small = _logarithm(m, form, Cat(negative & ~lost, bits), field)
+        remainder = _remainder(form, Cat(negative & ~lost, bits))
+        code = register(m, (field << form.man) + remainder, "code")
+        leading = register(m, bits[-1], "leading")
     else:
         guard, last, mantissa = bits[0], bits[1], bits[1:]
         up = Mux(negative, guard | (~lost & last), guard & (lost | last))
         # The least exponents, 0 and 1, weigh the same: a leading one makes 1 of 0.
         leading = Cat(up, Const(0, form.man - 1), mantissa[-1]) if form.man else mantissa + up
         code = register(m, Cat(mantissa[:-1], field) + leading, "code")
-        small = register(m, _saturated(code, form)[:form.width - 1], "small")
     negative = register(m, negative, "negative_code")
+    if logarithm:
+        # what is less than the smallest number, but no less than 1, is nearest to it
+        code |= leading & ~code.any()
+        largest = Mux(code > form.max_code, form.max_code, code)
+    else:
+        largest = _saturated(code, form)
+    small = register(m, largest[:form.width - 1], "small")
     negative = register(m, negative, "negative_small")
     return register(m, Mux(negative, -small, Cat(small, Const(0, 1)).as_signed()), "value")
 
 
-def _logarithm(m, form, bits, field):
-    """The magnitude of the logarithm nearest to a significand, two cycles later: `bits` without
-    their lowest one, which says that 1 must be added to it; `field` is its quotient."""
+def _remainder(form, bits):
+    """What the nearest logarithm has beside the quotient of a significand, up to `root`: of `bits`
+    without their lowest one, which says that 1 must be added to them. Without a leading one: 1 for
+    the smallest number, or 0."""
     # x + 1 >= n where 2 * x + 1 >= 2 * n - 1, and x >= n as well: one comparison for both
-    leading, reached = bits[-1], [bits >= 2 * n - 1 for n in form.boundaries]
-    remainder = Signal(range(form.root + 1), name="remainder")
-    with m.If(leading):
-        # of the boundaries that are reached, all come before those that are not
-        m.d.comb += remainder.eq(sum(reached[1:], reached[0]))
-    with m.Else():
-        m.d.comb += remainder.eq(bits >= 2 * form.least_boundary - 1)
-    code = register(m, (field << form.man) + remainder, "code")
-    # what is less than the smallest number, but no less than 1, is nearest to it
-    least = register(m, leading, "leading") & ~code.any()
-    return register(m, Mux(code > form.max_code, form.max_code, code | least)[:form.width - 1],
-                    "small")
+    reached = [bits >= 2 * n - 1 for n in form.boundaries]
+    # how many are reached, of which all come before the others: by halves
+    top, counted = reached[-1], Const(0, 0)
+    for place in reversed(range(form.man)):
+        counted = Cat(Array(reached[(1 << place) - 1::2 << place])[counted]
+                      if len(counted) else reached[(1 << place) - 1], counted)
+    count = Cat(counted & ~top.replicate(len(counted)), top)
+    return Mux(bits[-1], count, bits >= 2 * form.least_boundary - 1)
 
 
 def _saturated(code, form):

@@ -36,7 +36,7 @@ def test_numbers_and_addends_are_exact(activation):
     activation, *narrow = activation.split()
     arch = Arch(rows=2, columns=2, activation=activation, multiplier_bits=16 if narrow else 26,
                 post_multiplier="luts" if narrow else "auto",
-                weight={"e": "e2m1", "l": activation, "i": "int8"}.get(activation[0], "e2m1"), operand_depth=2,
+                weight={"e": "e2m1", "l": activation}.get(activation[0], "int8"), operand_depth=2,
                 leaky=True, slope_offsets=activation[0] == "i")
     form, rng = arch.activation, random.Random(activation)
     integers = not form.floating

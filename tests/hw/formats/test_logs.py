@@ -157,7 +157,8 @@ class TestLns:
         assert (abs(found - exact) <= 1).all()
 
     def test_chips_have_short_ones_with_different_constants(self):
-        assert [name for name in ("lns8", "lns9", "lns8t0", "lns4", "lns5r64t12", "lns7r2", "lns5r1t0")
+        assert [name for name in ("lns8", "lns9", "lns8t0", "lns4", "lns5r64t12", "lns7r2",
+                                  "lns5r1t0")
                 if parse(name).activation_fault() is None] == ["lns8", "lns7r2", "lns5r1t0"]
         assert all(parse(name).weight_fault() for name in ("lns9", "lns8t0", "lns4"))
 

@@ -99,8 +99,8 @@ def catalogue_table():
     for name, fmt in catalogue().items():
         values = fmt.decode(np.arange(1 << fmt.width))
         finite = values[np.isfinite(values)]
-        bias = fmt.bias if fmt.floating else ""
-        unit = "" if fmt.family == "logarithm" else f"2**{fmt.exponent}"
+        bias = fmt.bias if fmt.family == "float" else ""
+        unit = f"2**{fmt.exponent}"
         others = f"{np.isnan(values).sum()} NaN, {np.isinf(values).sum()} infinite"
         rows.append([f"`{name}`", "" if fmt.name == name else f"`{fmt.name}`", fmt.width, bias,
                      power(finite.max()), power(finite[finite > 0].min()), unit,

@@ -164,8 +164,9 @@ class Builder:
                   "put a quantizer between them")
 
     def weights_of_one(self, source: str, node: Node) -> tuple[Format, int]:
-        """(format, image of 1) of the weights of a layer that copies, rescales or adds up elements
-        of the tensor `source`. Raises UserError at `node` where the format has no 1."""
+        """(format, image of 1, or what copies instead) of the weights of a layer that copies,
+        rescales or adds up elements of the tensor `source`. Raises UserError at `node` where the
+        format has none."""
         form = self.weight_format or self.tensors[source].format
         one = form.copying[0]
         if one < 1:

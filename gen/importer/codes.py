@@ -138,11 +138,12 @@ def lookup(builder: "Builder", source: str, output: str, table: np.ndarray, valu
     """A layer that copies the codes of `source` and looks them up in `table` (ordered integers of
     `output`), with the pooling and the nodes of `value`. Raises UserError at `node` where the
     weights' format has no 1."""
-    weight, one = builder.weights_of_one(source, node)
+    weight, _ = builder.weights_of_one(source, node)
     channels = builder.tensors[source].shape[0]
     low, high = builder.limits[source]
     own = Requantization(np.full(channels, 1 << 25),
-                         np.full(channels, 25 + one.bit_length() - 1), low=low, high=high)
+                         np.full(channels, 25 + weight.copying[1].bit_length() - 1),
+                         low=low, high=high)
     return Conv(builder.unique(value.nodes[-1] if value.nodes else output), source, output,
                 Weights.ones(weight, channels), Geometry(groups=channels), requantization=own,
                 pool=value.pool or Pool(), table=table, nodes=tuple(value.nodes))

@@ -151,11 +151,11 @@ def _fitted(builder, node, value, thresholds, strict, target):
 
 def _weighted(builder, value, target, node):
     """The value as the result of a 1 x 1 convolution of each channel with the weight 1."""
-    form, one = builder.weights_of_one(value.source, node)
+    form, _ = builder.weights_of_one(value.source, node)
     channels = len(value.gain)
     linear = Linear(next(iter(value.nodes), node.name), Weights.ones(form, channels),
                     (1, 1), (1, 1), value.pads, value.pad_image)
-    return replace(value, linear=linear, gain=value.gain / one)
+    return replace(value, linear=linear, gain=value.gain / form.copying[1])
 
 
 def _line(thresholds, gain, offset, clip, strict, reach):

@@ -14,7 +14,6 @@ from systolith.gen.importer.rationals import exact, uniform
 from systolith.gen.importer.rows import Role, operator
 from systolith.gen.importer.scales import of_scales
 from systolith.gen.importer.values import Inputs, Linear, Symbol, Value, constant, on_chip
-from systolith.hw.formats import product_exponent
 from systolith.sim.model import numerics
 from systolith.sim.model.weights import Weights
 
@@ -96,8 +95,8 @@ def linear(builder: Builder, node: Node, value: Symbol | None, weights: Weights,
         node.fail(f"its kernel does not fit the input of {value.map[1]} x {value.map[2]} pixels; "
                   "make the kernel smaller or the pads larger")
     outputs = len(weights)
-    unit = scale * exact(2) ** (product_exponent(tensor.format, weights.format)
-                                - tensor.format.exponent)
+    unit = scale * exact(2) ** weights.format.exponent
+    gain_unit = unit * exact(2) ** tensor.format.product_shift
     # The contribution of the input's offset, at padding too: the padding's image plus offset is 0.
     if uniform(offset) is not None:
         added = weights.sums.astype(object) * offset[0]
@@ -106,7 +105,7 @@ def linear(builder: Builder, node: Node, value: Symbol | None, weights: Weights,
         added = (weights.images.sum(axis=(2, 3)).astype(object) * offsets).sum(axis=1)
     gains = np.repeat(_of_groups(gain, groups, node), outputs // groups)
     shape = (outputs, *sizes)
-    return Value(source, shape, shape, gains * unit, added * unit, kernel,
+    return Value(source, shape, shape, gains * gain_unit, added * unit, kernel,
                  nodes=[*(value.nodes if source == value.source else []), node.name],
                  channels=value.channels, window=window)
 
@@ -164,11 +163,16 @@ def _averaged(builder, value):
             or uniform(value.gain) is None or value.low is not None or value.high is not None
             or value.pool or value.slope is not None):
         return None
+    factor = images.flat[0]
+    if own.weights.format.product_shift:        # not the product of the images
+        image, factor = own.weights.format.copying
+        if image != images.flat[0]:
+            return None
     if value.window == (1, 1):
-        return images.flat[0], images.shape[2:], own.stride
+        return factor, images.shape[2:], own.stride
     if images.shape[2:] != (1, 1) or own.stride != (1, 1):
         return None
-    return images.flat[0], value.window, value.window
+    return factor, value.window, value.window
 
 
 @operator("Conv", roles=Role.LINEAR | Role.MAPS, rest=window)

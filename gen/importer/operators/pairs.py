@@ -316,16 +316,17 @@ def _as_it_is(builder, value, node):
     results are the images of a quantized value, less the zero point."""
     source, gain, zero, _ = _operand(builder, value, node)
     form = builder.tensors[source].format
-    weight, one = builder.weights_of_one(source, node)
+    weight, _ = builder.weights_of_one(source, node)
+    factor = weight.copying[1]
     channels = builder.tensors[source].shape[0]
-    # One is a power of two: 1 / one = multiplier / 2**shift.
+    # It is a power of two: 1 / factor = multiplier / 2**shift.
     signs = form.binary
     low, high = image_limits(builder, source) if signs else builder.limits[source]
     own = Requantization(np.full(channels, 1 << 25),
-                         np.full(channels, 25 + one.bit_length() - 1), low=low - zero,
+                         np.full(channels, 25 + factor.bit_length() - 1), low=low - zero,
                          high=high - zero)
     conv = Conv("", source, "", Weights.ones(weight, channels), Geometry(groups=channels),
-                np.full(channels, -zero * one), own)
+                np.full(channels, -zero * factor), own)
     return conv, gain, zero
 
 

@@ -87,6 +87,34 @@ def test_networks(make, least, activation, weight):
                for row in made.rows)
 
 
+@pytest.mark.parametrize("make", NETWORKS)
+def test_logarithms(make):
+    """The file multiplies numbers, the chip those of the table: the more bits it has, the nearer
+    they are; every kind of layer is the simulator's to the bit."""
+    net, model = make(np.random.default_rng(5))
+    data, near = data_for(net), []
+    for name in ("lns8", "lns8t10"):
+        made = quantize(model, data, Recipe(name, name))
+        graph, codes, _ = golden(made.model, data)
+        rows = compare_with_onnx(graph, None, made.model, data, made.float_model).rows
+        near.append(min(300 if row["golden_to_quantized_db"] is None
+                        else row["golden_to_quantized_db"] for row in rows))
+        on_chip(graph, codes, Arch(
+            rows=8, columns=4, activation=name, weight=name, largest_k=4096,
+            activation_depth=1024, weight_depth=256, accumulator_depth=256, parameter_depth=64,
+            post_lanes=2, operand_depth=512, table_depth=256, leaky=True))
+    assert near[0] > 24 and near[1] > 29 and near[1] > near[0]
+
+
+def test_logarithms_go_with_logarithms():
+    net, model = NETWORKS[0](np.random.default_rng(3))
+    for formats in (("int8", "lns8"), ("lns8", "e4m3"), ("lns8", "lns8t8")):
+        with pytest.raises(UserError, match="logarithms are multiplied with those of the same"):
+            quantize(model, data_for(net), Recipe(*formats))
+    with pytest.raises(UserError, match="activations cannot be quantized to lns9"):
+        quantize(model, data_for(net), Recipe("lns9", "lns9"))
+
+
 @settings(max_examples=6, deadline=None)
 @given(seed=st.integers(0, 1 << 32), formats=st.sampled_from(FORMATS),
        range=st.sampled_from(RANGES), equalize=st.booleans(),

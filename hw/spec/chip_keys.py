@@ -39,12 +39,13 @@ class ChipKeys:
     lanes: int = field(default=1, metadata=key("array.lanes", Whole(1, 1024),
         "Multipliers in each processing element: further input channels."))
     activation: Format = field(default=_INT8, metadata=key("array.activation", Number(shifted=True),
-        "Number format of activations: int2...int16, e4m3, e5m2, e3m2, e2m1, bipolar1, ... "
+        "Number format of activations: int2...int16, e4m3, e5m2, e3m2, e2m1, lns8, bipolar1, ... "
         "uint8 is the same array as int8: unsigned codes run on it, shifted by half their range."))
     weight: Format = field(default=_INT8, metadata=key("array.weight", Number(),
         "Number format of weights: integers, floats (e3m0 and the like are powers of two), blocks "
         "with scales (mxfp4, mxfp6, mxfp8, mxint8, nvfp4, mls) and sums "
-        "of powers of two (e3m0x2) go with each other, bipolar1 with bipolar1."))
+        "of powers of two (e3m0x2) go with each other, logarithms (lns8) with logarithms, bipolar1 "
+        "with bipolar1."))
     accumulator: int | None = field(default=None, metadata=key(
         "array.accumulator", Whole(1, 64, none="exact"),
         "Bits of an accumulator, saturating; \"exact\": as many as largest_k needs."))

@@ -19,6 +19,7 @@ __all__ = ["Digits", "resnet"]
 #: (activations, weights): points of accuracy that they may lose.
 _MOST = {("int8", "int8"): 0.5, ("int4", "int4"): 0.5, ("e2m1", "e2m1"): 0.5,
          ("int8", "int3"): 1.5, ("e3m2", "e3m2"): 0.5, ("hfp8", "hfp8"): 0.5,
+         ("lns8", "lns8"): 0.5,
          ("int8", "mxint8"): 0.5, ("e4m3fn", "mxfp8"): 0.5, ("e3m2", "mxfp6"): 0.5,
          ("e2m1", "mxfp4"): 0.5, ("e2m1", "nvfp4"): 0.5, ("e2m1", "mls"): 0.5}
 #: Weights of at most so many bits are rounded as learned, others to the nearest.

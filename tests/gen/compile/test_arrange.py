@@ -8,7 +8,7 @@ import pytest
 from systolith.gen.compile.arrange import arrange
 from systolith.gen.compile.compile import compile_graph
 from systolith.gen.kit.errors import UserError
-from systolith.hw.formats import Bipolar, Float
+from systolith.hw.formats import Bipolar
 from systolith.hw.spec.arch import Arch
 from systolith.sim.machine.compare import compare, locate
 from systolith.sim.machine.races import find_races
@@ -42,7 +42,7 @@ class Parts:
             groups=groups, channels=channels, input_shape=shape, **fields)
         images = random_codes(self.rng, form, (1, *shape))
         multiplier, shift = requantization(self.rng, conv.accumulate(images, form), form)
-        low, high = ((-form.max_code, form.max_code) if isinstance(form, Float) else
+        low, high = ((-form.max_code, form.max_code) if form.floating else
                      (0, 0) if isinstance(form, Bipolar) else form.image_range)
         conv = changed(conv, multiplier=multiplier, shift=shift, low=low, high=high)
         self.layers.append(conv)

@@ -66,8 +66,8 @@ class Build:
 
 def build(model: Path | str, arch: Arch, folder: Path | str, *, batch: int = 1, area: bool = True,
           calibration: Any = None, recipe: Recipe | None = None,
-          source: str = "the calibration data", part: Part | None = None,
-          progress: Reporter = SILENT) -> Build:
+          source: str = "the calibration data", part: Part | None = None, target: str = "ecp5",
+          dsp: bool | str = True, progress: Reporter = SILENT) -> Build:
     """Compile an ONNX network for a chip and write everything into a folder.
 
     Parameters
@@ -80,12 +80,14 @@ def build(model: Path | str, arch: Arch, folder: Path | str, *, batch: int = 1, 
     batch : int
         Images that a run of the program computes.
     area : bool
-        Measure the area, of the board's top level or else of the core on ECP5.
+        Measure the area, of the board's top level or else of the core on `target`.
     calibration, recipe, source
         Quantize the network first: data, `Recipe` and name as of `quantize.quantize`. Of a network
         that `quantize_dynamic` has quantized, only the ranges are chosen.
     part : Part
         What of the model; None: all.
+    target, dsp
+        As of `chip_area.chip_area`, of what can be an FPGA; on a board its own target counts.
     progress : Reporter
 
     Returns a `Build`. Raises UserError.
@@ -119,7 +121,7 @@ def build(model: Path | str, arch: Arch, folder: Path | str, *, batch: int = 1, 
             (new / CHIP).write_text(commented_toml(arch))
             core = core_verilog(arch)
             (new / CORE).write_text(core)
-            whole, top, target = core, "systolith_core", "ecp5"
+            whole, top = core, "systolith_core"
             if board is not None:
                 whole, top, target = board_verilog(arch, core), board.module, board.part.target
                 if board.name in PACKAGED:
@@ -133,7 +135,7 @@ def build(model: Path | str, arch: Arch, folder: Path | str, *, batch: int = 1, 
         with ThreadPoolExecutor(1) as pool:
             arithmetic = efforts(network)       # in its own formats, not the chip's
             counted = pool.submit(_report, program, graph, arithmetic, progress)
-            measured = _area(arch, whole, top, target, progress) if area else None
+            measured = _area(arch, whole, top, target, dsp, progress) if area else None
             report, timing = counted.result()
         report = replace(report, area=measured)
         write_report(report, new)
@@ -149,9 +151,9 @@ def _report(program, graph, arithmetic, progress):
                        arithmetic=arithmetic), timing
 
 
-def _area(arch, verilog, top, target, progress):
+def _area(arch, verilog, top, target, dsp, progress):
     with progress.step(f"Area for {target} (Yosys)"):
-        return measure(verilog, top, target, pe_dsp=arch.pe_dsp)
+        return measure(verilog, top, target, dsp=bool(dsp), pe_dsp=dsp is True and arch.pe_dsp)
 
 
 def open_build(folder: Path | str) -> Build:

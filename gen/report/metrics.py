@@ -1,17 +1,19 @@
 """What a point is judged by: figures of a chip with a network, by name, each with its better
 side."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from systolith.gen.measure.area import FIGURES
 from systolith.hw.board.parts import PARTS
+from systolith.hw.spec.arch import Arch
 
 from .energy import EnergyTable, energy_pj
 from .report import assumed_clock
 
-__all__ = ["ESTIMATES", "METRICS", "PLACED", "Metric", "exceeds", "figures_of", "joined"]
+__all__ = ["ESTIMATES", "METRICS", "PLACED", "Metric", "exceeds", "figures_of",
+           "interval", "joined"]
 
 
 @dataclass(frozen=True)
@@ -89,9 +91,10 @@ def exceeds(area: dict[str, Any], part: str | None) -> list[str]:
     return found
 
 
-def _interval(arch, counted):
-    """Cycles from one image to the next; of several cores the least that there can be: each
-    computes an image, and all of their beats go over the one bus."""
+def interval(arch: Arch, counted: Mapping[str, Any]) -> float:
+    """Cycles from one image to the next, of counts as of `counts_of` and `cycles`; of several cores
+    the least that there can be: each computes an image, and all of their beats go over the one
+    bus."""
     if arch.cores == 1:
         return counted["cycles"]
     read = counted["loaded_bytes"] + counted["instruction_bytes"]
@@ -118,10 +121,10 @@ def figures_of(point: Any, area: dict[str, Any] | None, counted: dict[str, Any] 
     if placed is not None:
         found["placed_mhz"] = placed["mhz"]
         if counted is not None:
-            found["placed_images_per_s"] = placed["mhz"] * 1e6 / _interval(arch, counted)
+            found["placed_images_per_s"] = placed["mhz"] * 1e6 / interval(arch, counted)
     if counted is None:
         return found
-    rate = mhz * 1e6 / _interval(arch, counted)
+    rate = mhz * 1e6 / interval(arch, counted)
     energy = sum(energy_pj(arch, counted, table).values()) / 1e6
     found |= {
         "cycles": counted["cycles"], "images_per_s": rate,

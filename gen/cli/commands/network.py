@@ -1,6 +1,7 @@
 """Commands on a network: whether it maps, quantizing, building."""
 
 from argparse import ArgumentParser, Namespace
+from pathlib import Path
 
 from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.progress import Reporter
@@ -151,16 +152,19 @@ class Build(Command):
         "  systolith build digits-cnn.onnx --chip ulx3s-8x8-e3m2 -o out\n"
         "  systolith build net.onnx --chip chip.toml --set buffers.weights=4096 -o out\n"
         "  systolith build float.onnx --calibration x.npy --chip chip.toml -o out\n"
-        "  systolith build --from-sweep sweep 1f3a90c2 -o out")
+        "  systolith build --from-sweep sweep 1f3a90c2 -o out\n"
+        "  systolith build net.onnx --from-sweep sweep 1f3a90c2 -o out")
 
     def arguments(self, parser: ArgumentParser) -> None:
         add_model(parser, required=False)
         add_chip(parser, required=False)
         parser.add_argument("--from-sweep", nargs=2, metavar=("DIR", "POINT"),
                             help="chip and network of a point of a sweep, in place of MODEL.onnx "
-                                 "and --chip")
+                                 "and --chip; with MODEL.onnx its chip alone")
         parser.add_argument("--network", metavar="NAME",
-                            help="with --from-sweep: which of its networks")
+                            help="with --from-sweep: which of its networks (default: each that "
+                                 "its chip computes, in a folder of its own where there are "
+                                 "several)")
         add_output(parser, "DIR", required=True,
                    help="made, or replaced if it holds an earlier build")
         add_batch(parser)
@@ -171,37 +175,55 @@ class Build(Command):
     def run(self, options: Namespace) -> int:
         from systolith.gen.flow.build import build
         from systolith.gen.report.report import markdown, read_report
-        model, arch, asked, data, source = self._asked(options)
-        with Reporter() as progress:
-            made = build(model, arch, options.output, batch=options.batch,
-                         area=not options.no_area, calibration=data, recipe=asked,
-                         source=source, part=part(options), progress=progress)
-        if made.quantized:
-            from systolith.gen.report.quantization import error_table
-            print(error_table(made.quantized.rows))
-            print()
-        print(markdown(read_report(made.folder)))
-        wrote(*made.files)
+        builds = self._builds(options)
+        files = []
+        for number, words in enumerate(builds):
+            with Reporter() as progress:
+                made = build(**words, batch=options.batch, area=not options.no_area,
+                             part=part(options), progress=progress)
+            if number:
+                print()
+            if made.quantized:
+                from systolith.gen.report.quantization import error_table
+                print(error_table(made.quantized.rows))
+                print()
+            print(markdown(read_report(made.folder)))
+            files += made.files
+        wrote(*files)
         return OK
 
     @staticmethod
-    def _asked(options):
-        """(model, chip, recipe, calibration data, their name) of the command line."""
+    def _builds(options):
+        """Arguments of `build`, once for each network that the command line asks for."""
         if options.from_sweep is None:
             if options.network is not None:
                 raise UserError("--network goes with --from-sweep only")
             if options.model is None or options.chip is None:
                 raise UserError("build needs MODEL.onnx and --chip, or --from-sweep DIR POINT")
-            arch = chip(options.chip, options)
-            return options.model, arch, *_calibration(
-                options, arch.activation.name, arch.weight.name), options.calibration
-        from systolith.gen.study.sweep.found import find
-        for name in ("model", "chip", "set", "calibration"):
+            return [_own(options, chip(options.chip, options))]
+        from systolith.gen.study.sweep.found import find, find_all, find_chip
+        for name in ("chip", "set", *([] if options.model else ["calibration"])):
             if getattr(options, name):
-                what = "MODEL.onnx" if name == "model" else f"--{name}"
-                raise UserError(f"{what} does not go with --from-sweep, which names it")
-        no_recipe(options)
+                raise UserError(f"--{name} does not go with --from-sweep, which names it")
         folder, name = options.from_sweep
-        point = find(folder, name, options.network)
-        return (point.net.path, point.arch, point.recipe, point.calibration,
-                str(point.net.data))
+        if options.model is not None:
+            if options.network is not None:
+                raise UserError("--network names a network of the sweep, and MODEL.onnx is "
+                                "another one; give one of them")
+            arch, measured = find_chip(folder, name)
+            return [_own(options, arch) | measured]
+        no_recipe(options)
+        points = (find_all(folder, name) if options.network is None else
+                  [find(folder, name, options.network)])
+        # several networks: a folder in the folder for each
+        return [{"model": point.net.path, "arch": point.arch, "recipe": point.recipe,
+                 "folder": Path(options.output) / point.net.name if len(points) > 1
+                 else options.output, "calibration": point.calibration,
+                 "source": str(point.net.data), **point.measured} for point in points]
+
+
+def _own(options, arch):
+    """Arguments of `build` for a network of the command line."""
+    asked, data = _calibration(options, arch.activation.name, arch.weight.name)
+    return {"model": options.model, "arch": arch, "folder": options.output, "recipe": asked,
+            "calibration": data, "source": options.calibration}

@@ -143,7 +143,8 @@ class Explain(Command):
     name, summary = "explain", "why a point of a sweep takes its cycles"
     text = (
         "Say what bounds each layer of a network on the chip of a point, how full rows and columns "
-        "are, and\nwhat twice of each resource would bring: cycles by the cycle model.")
+        "are, and\nwhat one more unit of each resource and twice as much would bring: cycles by "
+        "the cycle model, LUTs\nby the estimate where there is one.")
     examples = "  systolith explain sweep 1f3a90c2"
 
     def arguments(self, parser: ArgumentParser) -> None:
@@ -151,11 +152,15 @@ class Explain(Command):
         parser.add_argument("point", metavar="POINT", help="its name in results.csv, or how it "
                                                            "begins")
         parser.add_argument("--network", metavar="NAME",
-                            help="which of its networks, where there are several")
+                            help="which of its networks (default: each)")
 
     def run(self, options: Namespace) -> int:
         from systolith.gen.study.sweep.explain import explain
-        from systolith.gen.study.sweep.found import find
-        point = find(options.dir, options.point, options.network)
-        print(explain(point.net.graph(point.arch), point.arch).text())
+        from systolith.gen.study.sweep.found import find, find_all
+        points = (find_all(options.dir, options.point) if options.network is None else
+                  [find(options.dir, options.point, options.network)])
+        for number, point in enumerate(points):
+            found = explain(point.net.graph(point.arch), point.arch, point.result["target"],
+                            dsp=point.result["dsp"])
+            print(("\n" if number else "") + found.text())
         return OK

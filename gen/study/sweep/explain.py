@@ -1,6 +1,7 @@
-"""Why a point takes the cycles that it does: what bounds each layer, and what more would bring."""
+"""Why a point takes the cycles that it does: what bounds each layer, and what one more unit of each
+resource would bring."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,6 +10,8 @@ from systolith.gen.compile.needs import SAVINGS
 from systolith.gen.flow.compile import compile_network
 from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.tables import text_table
+from systolith.gen.measure.estimate import estimate, measured_targets, warning
+from systolith.gen.report.metrics import interval
 from systolith.gen.report.profile import BOUNDS, Cost, profile
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.memories import MEMORIES, Space
@@ -16,21 +19,42 @@ from systolith.hw.spec.program import Program
 from systolith.sim.machine.cycles import Timing, cycles
 from systolith.sim.model.graph import Graph
 
-__all__ = ["Change", "Explanation", "MapOutside", "explain"]
+from .counts import counts_of
+from .point import hardware_hash
+
+__all__ = ["Change", "Explanation", "MapOutside", "Resource", "explain"]
+
+#: Words of a block of RAM in its widest shape: what a memory grows by.
+_BLOCK = 512
 
 
 @dataclass(frozen=True)
 class Change:
-    """What a chip with more of something takes: the keys that change, cycles (None where there is
-    no such chip, or the network does not map on it) and the reason for that."""
+    """What a chip with more of something takes: the keys that change, cycles from one image to the
+    next (None where there is no such chip, or the network does not map on it) and the reason for
+    that; `lut`: LUTs more than without, by the estimate, None where there is none."""
     keys: dict[str, Any]
     cycles: int | None
     reason: str = ""
+    lut: int | None = None
 
     @property
     def text(self) -> str:
         return ", ".join(f"{KEYS[name].path} = {KEYS[name].kind.show(value)}"
                          for name, value in self.keys.items())
+
+
+@dataclass(frozen=True)
+class Resource:
+    """One more of a resource, and twice as much: the same where it comes in powers of two."""
+    one: Change
+    twice: Change
+
+    @property
+    def best(self) -> tuple[bool, float, float]:
+        """By what resources are sorted: cycles with one more, then with twice, none the last."""
+        one, twice = self.one.cycles, self.twice.cycles
+        return one is None, one or 0, float("inf") if twice is None else twice
 
 
 @dataclass(frozen=True)
@@ -46,12 +70,17 @@ class MapOutside:
 
 @dataclass(frozen=True)
 class Explanation:
-    """What bounds a network on a chip: the program, its timing, the `Cost` of each layer, and
-    changes, the best one first."""
+    """What bounds a network on a chip: the program, its timing, the `Cost` of each layer; what more
+    of each resource would bring, and options that the chip lacks, the best one first. `interval`:
+    cycles from one image to the next, of one core those of an image; `note`: what is to be said of
+    LUTs."""
     program: Program
     timing: Timing
     costs: list[Cost]
-    changes: list[Change]
+    resources: Sequence[Resource] = ()
+    options: Sequence[Change] = ()
+    interval: int = 0
+    note: str = ""
 
     @property
     def outside(self) -> list[MapOutside]:
@@ -78,11 +107,6 @@ class Explanation:
                          f"{BOUNDS[cost.bound]} ({charged:.0f} %)",
                          _filled(layer.input_shape[0], arch.vector),
                          _filled(layer.output_shape[0], arch.columns)])
-        more = [["with", "cycles", "change"]]
-        for change in self.changes:
-            more.append([change.text, "-", change.reason] if change.cycles is None else
-                        [change.text, f"{change.cycles:,}",
-                         f"{100 * (change.cycles / self.timing.cycles - 1):+.1f} %"])
         macs = sum(layer.macs for layer in layers)
         outside: list[str] = []
         if self.outside:
@@ -99,47 +123,144 @@ class Explanation:
             f"{100 * arch.utilization(macs, self.timing.cycles):.1f} % of the array. Layers are "
             "bound by the unit that works in most of their cycles; the last columns are how full "
             "the last filling of rows and columns with the layer's channels is on average.", "",
-            text_table(rows, "lrrrlrr"), "", *outside, text_table(more, "lrr")])
+            text_table(rows, "lrrrlrr"), "", *outside, *self._more()])
+
+    def _more(self):
+        """Lines of what more of each resource would bring."""
+        arch, lines = self.program.arch, []
+        if self.resources:
+            table = [["resource", "now", "one more", "cycles", "change", "LUT", "twice", "cycles",
+                      "change"]]
+            for item in self.resources:
+                names = item.one.keys
+                table.append([
+                    ", ".join(KEYS[name].path for name in names),
+                    ", ".join(_shown(name, getattr(arch, name)) for name in names),
+                    *self._columns(item.one), "" if item.one.lut is None else f"{item.one.lut:+,}",
+                    *self._columns(item.twice)])
+            lines += [
+                "One more unit of each resource, alone: the next number that the chip can have "
+                "with all else as it is, of memories as many words as a block of RAM has in its "
+                f"widest shape ({_BLOCK}). Cycles are those from one image to the next, "
+                f"{self.interval:,} now; of several cores the least that there can be, if none "
+                "ever waits for another one.", "",
+                text_table(table, "lrrrrrrrr"), *(["", f"LUT: {self.note}."] if any(
+                    item.one.lut is not None for item in self.resources) else []), ""]
+            reasons = [f"{change.text}: {change.reason}" for item in self.resources
+                       for change in (item.one, item.twice)[:1 + (item.one != item.twice)]
+                       if change.reason]
+            lines += [*reasons, ""] if reasons else []
+        if self.options:
+            lines += ["Options that the chip does not have, and of which the network has use:",
+                      "", text_table([["with", "cycles", "change", "LUT"], *(
+                          [change.text, *self._columns(change)[1:],
+                           "" if change.lut is None else f"{change.lut:+,}"]
+                          for change in self.options)], "lrrr"), "",
+                      *(f"{change.text}: {change.reason}" for change in self.options
+                        if change.reason)]
+        return lines
+
+    def _columns(self, change):
+        """The new values of a change's keys, its cycles, and by how much they differ."""
+        new = ", ".join(_shown(name, value) for name, value in change.keys.items())
+        if change.cycles is None:
+            return [new, "-", "none"]
+        return [new, f"{change.cycles:,}", f"{100 * (change.cycles / self.interval - 1):+.1f} %"]
 
 
 def _filled(channels, width):
     return f"{100 * channels / (-(-channels // width) * width):.0f} %"
 
 
-def explain(graph: Graph, arch: Arch) -> Explanation:
-    """The `Explanation` of a network on a chip. Raises UserError where it does not map."""
-    _, program = compile_network(graph, arch)
+def _shown(name, value):
+    return KEYS[name].kind.show(value)
+
+
+def explain(graph: Graph, arch: Arch, target: str | None = None, *,
+            dsp: bool | str = True) -> Explanation:
+    """The `Explanation` of a network on a chip, as it is built for `target`, with `dsp` as of
+    `chip_area`; None: nothing is said of LUTs. Raises UserError where it does not map."""
+    compiled, program = compile_network(graph, arch)
     timing = cycles(program)
+    known: dict[Any, Change] = {}
+    luts, note = _luts(arch, target, dsp), ""
+    if luts is not None:
+        found = estimate(arch, str(target), dsp=dsp)
+        note = warning(found.error, found.hardware != hardware_hash())
 
     def measured(keys):
-        try:
-            changed = replace(arch, **keys)
-            return Change(keys, cycles(compile_network(graph, changed)[1]).cycles)
-        except (UserError, ValueError) as error:
-            return Change(keys, None, str(error))
-    changes = [measured(keys) for keys in _more(graph, arch)]
-    return Explanation(program, timing, profile(program, timing), sorted(
-        changes, key=lambda item: (item.cycles is None, item.cycles or 0)))
+        name = tuple(keys.items())
+        if name not in known:
+            try:
+                changed = replace(arch, **keys)
+                taken = _interval(*compile_network(graph, changed))
+                more = _luts(changed, target, dsp) if luts is not None else None
+                known[name] = Change(keys, taken, lut=None if more is None else more - luts)
+            except (UserError, ValueError) as error:
+                known[name] = Change(keys, None, str(error))
+        return known[name]
+    resources = [Resource(measured(one), measured(twice)) for one, twice in resources_of(arch)]
+    options = [measured(keys) for keys in _options(graph, arch)]
+    return Explanation(
+        program, timing, profile(program, timing),
+        sorted(resources, key=lambda item: item.best),
+        sorted(options, key=lambda item: (item.cycles is None, item.cycles or 0)),
+        _interval(compiled, program, timing), note)
 
 
-def _more(graph: Graph, arch: Arch) -> Iterable[dict[str, Any]]:
-    """One more of each resource: the next size that is of use."""
-    def double(name):
-        return {name: 2 * getattr(arch, name)}
-    yield double("rows")
-    yield double("columns")
-    yield double("rows") | double("columns")
-    yield double("lanes")
-    yield {"post_lanes": 2 * arch.post_lanes}
-    if arch.bus_bits < 128:
-        yield double("bus_bits")
-    if arch.burst_beats < 256:
-        yield double("burst_beats")
-    yield double("queue_depth")
+def _interval(graph, program, timing=None):
+    """Cycles from one image to the next."""
+    arch, taken = program.arch, (timing or cycles(program)).cycles
+    if arch.cores == 1:
+        return taken
+    return round(interval(arch, counts_of(graph, program) | {"cycles": taken}))
+
+
+def _luts(arch, target, dsp):
+    """LUTs by the estimate; None where there is none for such a chip."""
+    if target not in measured_targets():
+        return None
+    try:
+        return int(estimate(arch, target, dsp=dsp).total.lut)
+    except UserError:
+        return None
+
+
+def resources_of(arch: Arch) -> Iterable[tuple[dict[str, Any], dict[str, Any]]]:
+    """(one more, twice) of each resource of a chip, as fields with their new values."""
+    for names in (("rows",), ("columns",), ("rows", "columns"), ("lanes",), ("post_lanes",),
+                  ("cores",), ("queue_depth",)):
+        yield _next(arch, names), {name: 2 * getattr(arch, name) for name in names}
+    for name, largest in (("bus_bits", 128 if arch.board != "none" else 512),
+                          ("burst_beats", 256)):
+        if getattr(arch, name) < largest:
+            yield (twice := {name: 2 * getattr(arch, name)}), twice
     for row in MEMORIES.values():
-        if row.exists(arch) and row.space != Space.POOL:    # whose depth follows from the pools
-            yield double(row.depth_field)
+        if not row.exists(arch) or row.space == Space.POOL:     # its depth follows from the pools
+            continue
+        words = getattr(arch, row.depth_field)
+        twice = {row.depth_field: 2 * words}
+        yield (twice if row.space == Space.TABLE else {
+            row.depth_field: (words // _BLOCK + 1) * _BLOCK}), twice
+
+
+def _next(arch, names):
+    """The fields with the next numbers with which there is such a chip, all else being the same;
+    with the very next ones where there is none up to twice."""
+    def more(step):
+        return {name: getattr(arch, name) + step for name in names}
+    for step in range(1, max(getattr(arch, name) for name in names) + 1):
+        try:
+            replace(arch, **more(step))
+        except ValueError:
+            continue
+        return more(step)
+    return more(1)
+
+
+def _options(graph: Graph, arch: Arch) -> Iterable[dict[str, Any]]:
+    """Options that some layers have use of, and the chip lacks."""
     for saving in SAVINGS:
-        wanted = saving.wanted(graph, arch) if saving.all_of else True
+        wanted = saving.wanted(graph, arch)
         if wanted and not getattr(arch, saving.field):
-            yield {saving.field: wanted}
+            yield {saving.field: wanted if saving.all_of else True}

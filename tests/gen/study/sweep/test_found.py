@@ -1,6 +1,5 @@
 """Points of a sweep that has run: explained, built, verified, listed by other objectives."""
 
-import re
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -9,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from systolith.gen.cli.main import main
+from systolith.gen.flow import build as flow
 from systolith.gen.flow.build import open_build
 from systolith.gen.flow.compile import compile_network
 from systolith.gen.flow.simulate import simulate
@@ -81,12 +81,45 @@ def test_a_point_is_built_as_it_was_measured(folder, tmp_path):
     assert found.cycles_model == result["networks"]["digits-cnn-float"]["cycles"]
 
 
+def test_each_network_of_a_point_is_built_where_none_is_named(folder, tmp_path):
+    wide, narrow = points(folder)[1:]
+    assert main(["build", "--from-sweep", str(folder), wide["id"], "--no-area", "-o",
+                 str(tmp_path / "both")]) == 0
+    assert sorted(item.name for item in (tmp_path / "both").iterdir()) == [
+        "digits-cnn-float", "digits-cnn-int8"]
+    for name, item in wide["networks"].items():
+        assert cycles(open_build(tmp_path / "both" / name).program).cycles == item["cycles"]
+    # only one of them runs on the narrow chip, and the folder is that one's
+    assert main(["build", "--from-sweep", str(folder), narrow["id"], "--no-area", "-o",
+                 str(tmp_path / "one")]) == 0
+    assert open_build(tmp_path / "one").program.host.network == "digits-cnn-float"
+
+
+def test_another_network_is_built_for_a_points_chip(folder, tmp_path):
+    result = points(folder)[1]
+    assert main(["build", str(DIGITS / "digits-small-int4.onnx"), "--from-sweep", str(folder),
+                 result["id"], "--no-area", "-o", str(tmp_path / "build")]) == 0
+    made = open_build(tmp_path / "build")
+    assert made.program.host.network == "digits-small-float" and made.arch.name == result["id"]
+
+
+def test_area_is_that_of_what_the_sweep_measures(folder, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(flow, "measure", lambda verilog, top, target, **words: asked.append(
+        (top, target, words)))
+    result = points(folder)[1]
+    assert main(["build", "--from-sweep", str(folder), result["id"], "--network",
+                 "digits-cnn-int8", "-o", str(tmp_path / "build")]) == 0
+    assert asked == [("systolith_core", "ecp5", {"dsp": True, "pe_dsp": False})]
+
+
 @pytest.mark.parametrize("words, message", [
     (["--from-sweep", "DIR", "nix"], "no points are called 'nix'"),
     (["--from-sweep", "DIR", ""], "points are called ''"),
-    (["--from-sweep", "DIR", "POINT"], "name one by --network"),
+    (["--from-sweep", "DIR", "POINT", "--network", "x"], "name one by --network"),
     (["--from-sweep", "/nowhere", "POINT"], "`systolith sweep` writes it"),
-    (["net.onnx", "--from-sweep", "DIR", "POINT"], "MODEL.onnx does not go with --from-sweep"),
+    (["net.onnx", "--from-sweep", "DIR", "POINT", "--network", "x"], "give one of them"),
+    (["--from-sweep", "DIR", "POINT", "--calibration", "x.npy"], "--calibration does not go with"),
     (["--from-sweep", "DIR", "POINT", "--chip", "ulx3s-8x8"], "--chip does not go with"),
     (["--from-sweep", "DIR", "POINT", "--equalize"], "--equalize goes with --calibration only"),
     (["net.onnx", "--chip", "ulx3s-8x8", "--network", "x"], "--network goes with --from-sweep"),
@@ -104,10 +137,16 @@ def test_explain_says_what_binds_and_what_more_would_bring(folder, capsys):
     text = capsys.readouterr().out
     cycles = result["networks"]["digits-cnn-int8"]["cycles"]
     assert f"{cycles:,} cycles" in text and "conv1" in text and "array passes" in text
-    more = dict(re.findall(r"\| (\S+ = \S+) +\| +([\d,]+) \|", text))
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()
+            if line.startswith("| ")]
+    more = {row[0]: row for row in rows if len(row) == 9}
     wider = points(folder)[1]["networks"]["digits-cnn-int8"]["cycles"]
-    assert more["array.columns = 8"] == f"{wider:,}"         # as the sweep says itself
-    assert "array.rows = 8" in more and "bus.data_bits = 128" in more
+    # as the sweep says itself
+    assert more["array.columns"][1] == "4" and more["array.columns"][6:8] == ["8", f"{wider:,}"]
+    assert more["bus.data_bits"][1:3] == ["64", "128"] and more["array.rows"][3] != "-"
+    assert main(["explain", str(folder), result["id"]]) == 0            # both networks
+    text = capsys.readouterr().out
+    assert "digits-cnn-int8 on 4" in text and "digits-cnn-float on 4" in text
 
 
 def test_explain_names_maps_that_leave_the_chip():

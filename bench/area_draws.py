@@ -5,6 +5,7 @@ themselves, each as (chip, where DSP blocks may be, its module).
 
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from systolith.gen.measure.area import built_for
@@ -24,6 +25,8 @@ __all__ = ["PE", "accumulators", "elements", "lanes", "loads", "random_design", 
            "streamers", "writers"]
 
 PE = "systolith_pe"
+#: Chips from this one on have options that earlier ones lack, so that those stay as they were.
+_LATER = 74
 _INTEGERS = ("int4", "int6", "int8", "int8", "int8", "int12", "int16")
 _FLOATS = ("e2m1", "e3m2", "e2m3", "e4m3", "e5m2")
 _MIXED = (("int8", "int4"), ("int8", "e3m0"), ("int8", "e2m1"), ("int4", "int2"),
@@ -58,9 +61,25 @@ def random_design(seed: int) -> tuple[Arch, bool | str]:
     family, special = kinds[seed % len(kinds)]
     while True:
         try:
-            return Arch(**_drawn(draw, family, special)), draw.choice((True, True, "post", False))
+            arch = Arch(**_drawn(draw, family, special))
+            break
         except ValueError:
             continue                    # keys that contradict each other: others are drawn
+    dsp = draw.choice((True, True, "post", False))
+    if seed >= _LATER:
+        arch = _with_options(arch, seed)
+    return arch, dsp
+
+
+def _with_options(arch, seed):
+    """The chip with options that the first ones lack, as far as it can have them."""
+    draw = random.Random(f"options {seed}")
+    for name in draw.choice((("two_writes",), ("two_fillings",), ("two_writes", "two_fillings"))):
+        try:
+            arch = replace(arch, **{name: True})
+        except ValueError:
+            continue
+    return arch
 
 
 def _drawn(draw, family, special) -> dict[str, Any]:

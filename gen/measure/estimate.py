@@ -155,10 +155,6 @@ def estimate(arch: Arch, target: str = "ecp5", *, dsp: bool | str = True) -> Est
         why = "array.wide_weights"
     elif arch.float_sums:
         why = "array.sums"
-    elif arch.two_fillings:
-        why = "array.two_fillings"
-    elif arch.two_writes:
-        why = "buffers.two_writes"
     elif arch.stages is not None:
         why = "array.stages other than \"auto\""
     elif arch.post_stages != "auto":

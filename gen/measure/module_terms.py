@@ -148,7 +148,21 @@ def _edges(arch):
         "heads": (arch.packed_signs or arch.plane_rows) * columns * unit.psum_bits,
         "planes": arch.plane_rows * columns * unit.psum_bits * 7,      # doubled or not
         "weighed": arch.plane_rows * (8 + columns // arch.shared_columns),
-        "scales": scales * (steps + columns * unit.stages), "scales late": scales and rows}
+        "scales": scales * (steps + columns * unit.stages), "scales late": scales and rows,
+        **_of_fillings(arch, steps * bus)}
+
+
+def _of_fillings(arch, bits):
+    """Terms of weights that come to the lower half of the rows on a bus of their own."""
+    return {"two fillings": arch.two_fillings, "two fillings bits": arch.two_fillings * bits,
+            "two fillings address": arch.two_fillings * _facts(arch)["fillings"]}
+
+
+def _of_writes(arch):
+    """Terms of an activation memory whose even and odd addresses are written apart."""
+    return {"two writes": arch.two_writes, "two writes bits": arch.two_writes * (
+        arch.activation_bits), "two writes address": arch.two_writes * _facts(arch)["pixels"],
+            "two writes enables": arch.two_writes * arch.slots}
 
 
 def _of_banks(arch):
@@ -178,7 +192,7 @@ def _array(arch):
         "binary weights": arch.activation.binary * arch.weight_bits,
         "prefetch": arch.prefetch * (facts["fillings"] + facts["sums"])},
         depthwise=arch.depthwise, planes=arch.bit_planes, side=arch.side_taps,
-        **_of_banks(arch), plane_rows=arch.plane_rows, parts=arch.parts,
+        **_of_banks(arch), **_of_writes(arch), **_of_fillings(arch, arch.weight_bits), plane_rows=arch.plane_rows, parts=arch.parts,
         plain=not arch.prefetch, lanes=unit.lanes > 1)
 
 
@@ -204,7 +218,8 @@ def _results(arch):
 
 def _feeder(arch):
     return _each({"fillings": _facts(arch)["fillings"], "rows": bits_of(arch.fill),
-                  "widths": sum(-(-arch.weight.width // bits) for bits in arch.weight_widths)},
+                  "widths": sum(-(-arch.weight.width // bits) for bits in arch.weight_widths),
+                  **_of_fillings(arch, bits_of(arch.rows))},
                  narrow=bool(arch.weight_widths), small=arch.fill <= 4)
 
 
@@ -417,7 +432,8 @@ def _core(arch):
         "large parameters": large[Space.PARAMETER] * arch.post_lanes * arch.parameter_bits,
         "large operands": large[Space.OPERAND] * arch.activation_bits,
         "copy address": operands * bits_of(arch.operand_depth), **small,
-        "blocks": (1 << max(0, facts["pixels"] - 11)) * arch.activation_bits, **_of_banks(arch)},
+        "blocks": (1 << max(0, facts["pixels"] - 11)) * arch.activation_bits, **_of_banks(arch),
+        **_of_writes(arch), **_of_fillings(arch, arch.weight_bits)},
         operand=operands, large=large[Space.ACTIVATION])
 
 

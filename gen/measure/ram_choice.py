@@ -38,10 +38,13 @@ def ram_of(depth: int, bits: int, parts: int = 1, reads: int = 1, *,
 def scratchpads(arch: Arch) -> list[tuple[int, int, int]]:
     """(depth, bits, parts) of the memories that are directly in the core."""
     parts = {Space.ACTIVATION: arch.slots, Space.OPERAND: arch.groups_per_word}
+    # even and odd addresses in a memory each
+    apart = {Space.ACTIVATION: arch.two_writes, Space.WEIGHT: arch.two_fillings}
     found = []
     for row in loadable(arch):
         banks = arch.banks if row.space == Space.ACTIVATION else 1
         if row.space not in (Space.TABLE, Space.POOL):
-            found += banks * [(row.depth(arch), row.bits(arch) // banks,
-                               parts.get(row.space, 1) // banks)]
+            several = 1 + apart.get(row.space, False)
+            found += several * banks * [(-(-row.depth(arch) // several), row.bits(arch) // banks,
+                                         parts.get(row.space, 1) // banks)]
     return found

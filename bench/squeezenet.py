@@ -2,24 +2,33 @@
 stick) and for 864 (a Jetson AGX Xavier).
 
 A sweep of int8 chips on ECP5 with random weights, one core and several that share the bus. The
-clock is what place and route closed for a whole core of 8 x 8 elements (`bench/whole_cores.py`);
-that of the larger ones is not known. The rate of several cores is the highest that there can be, as
-if none ever waited for another. With `--area 1` Yosys says what the chips take, with `--area 2` the
-estimate for ECP5 does, else only products a cycle are known. Multipliers of 17 bits in
-post-processing leave the DSP blocks to the array.
+clock of all is what place and route closed for a whole core of 8 x 8 elements
+(`bench/whole_cores.py`). With `--place N` the smallest chip that reaches a rate and fits its part
+is placed and routed with N seeds as the top level of a ULX3S-85F, beside the 64 blocks of RAM of
+that board's memory, and its rate is told at the median of these clocks, too. The rate of several
+cores is the highest that there can be, as if none ever waited for another. With `--area 1` Yosys
+says what the chips take, with `--area 2` the estimate for ECP5 does, else only products a cycle are
+known. Multipliers of 17 bits in post-processing leave the DSP blocks to the array.
 """
 
 import os
+from dataclasses import replace
 from math import gcd
 from pathlib import Path
 
 import onnx
 from common import arguments, report
+from systolith.gen.kit.progress import Reporter
+from systolith.gen.measure.area import built_for
+from systolith.gen.measure.place_and_route import board_timing
 from systolith.gen.study.sweep.run import sweep
+from systolith.hw.spec.arch import Arch
 from vision_networks import squeezenet
 
 #: Images per second, by what reaches them.
 GOALS = {"Movidius": 24.2, "AGX Xavier": 864.0}
+#: On which chips are placed.
+BOARD = "ulx3s-85f"
 #: By `--area`.
 AREAS = ("none", "whole", "estimate")
 SPACE = """
@@ -62,8 +71,24 @@ def row(name, goal, item):
             **_area(figures), "does not fit": "; ".join(item["exceeds"])}
 
 
+def at_its_own_clock(item, goal, seeds):
+    """What a row of a chip has besides: the clock that it closes on a board, and its rate there;
+    nothing where it misses its goal or its part."""
+    figures = item["figures"]
+    if item["exceeds"] or figures["images_per_s"] < goal:
+        return dict.fromkeys(("placed, MHz", "by seed", "images/s there"), "")
+    arch = replace(Arch(**item["chip"]), board=BOARD)
+    with Reporter() as progress:
+        timing = board_timing(built_for(arch, item["target"], dsp=item["dsp"]),
+                              seeds=range(1, seeds + 1), progress=progress)
+    return {"placed, MHz": timing.median,
+            "by seed": ", ".join(f"{mhz:.1f}" for mhz in timing.mhz.values()),
+            "images/s there": figures["images_per_s"] * timing.median / figures["clock_mhz"]}
+
+
 def main():
     options = arguments(__doc__, area=(0, "1: by Yosys, 2: the estimate"),
+                        place=(0, "seeds of place and route"),
                         mhz=("96.6", "the clock"),
                         shapes=("8x8,8x16,16x8,12x12,12x16,16x16,32x32", "rows x columns"),
                         size=(224, "pixels of an image's side"),
@@ -95,8 +120,12 @@ def main():
     for item in results:
         if item["figures"]:
             item["figures"]["size"] = key(item)
-    report("Smallest that reach a rate", [row(name, goal, chosen(results, goal, "size"))
-                                          for name, goal in GOALS.items()], options.json)
+    rows = []
+    for name, goal in GOALS.items():
+        item = chosen(results, goal, "size")
+        rows.append(row(name, goal, item) | (
+            at_its_own_clock(item, goal, options.place) if options.place else {}))
+    report("Smallest that reach a rate", rows, options.json)
 
 
 if __name__ == "__main__":

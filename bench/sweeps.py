@@ -8,8 +8,9 @@ energy, estimated area), on all processors: half of them share their program wit
 their stream with a chip of fewer words; `CPU s / 2` is what two processors take that do nothing
 else.
 `modules`: chips of which every module is known, with area by modules: all once so that it is, then
-anew. `rtl`: cycles of random pairs of a chip and a network against RTL. `resnet18`: CPU seconds of
-compiling ResNet-18, and of the check of its memory plan.
+anew, and one of them alone, which is a whole command for a single point. `rtl`: cycles of random
+pairs of a chip and a network against RTL. `resnet18`: CPU seconds of compiling ResNet-18, and of
+the check of its memory plan.
 
 What was measured is kept in `--folder`, so that a run that was stopped goes on; `measured` then
 says how many points its seconds are of. Remove the folder to begin anew.
@@ -145,9 +146,14 @@ def modules(folder, options):
     (again / "results.jsonl").unlink(missing_ok=True)
     results, wall, cpu, _, _ = swept(space, again)
     seconds = sorted(json.loads(line)["seconds"] for line in _lines(again))
+    alone = folder / "alone"
+    (alone / "results.jsonl").unlink(missing_ok=True)
+    space.write_text(MODULES.format(chips=1))
+    _, one, one_cpu, _, _ = swept(space, alone)
     return "Area by modules that are all known", [
         {"chips": len(results), "wall s": wall, "CPU s": cpu, "CPU s a chip": cpu / len(results),
-         "median s": seconds[len(seconds) // 2], "slowest s": seconds[-1]}]
+         "median s": seconds[len(seconds) // 2], "slowest s": seconds[-1],
+         "one alone, wall s": one, "one alone, CPU s": one_cpu}]
 
 
 def rtl(folder, options):

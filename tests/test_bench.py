@@ -107,8 +107,10 @@ def test_squeezenet_study(tmp_path, monkeypatch):
 
 def test_estimates_are_fitted_to_chips_of_all_families():
     """Of as many as there are kinds, each option that chips can have is among them."""
-    designs = [area_draws.random_design(seed) for seed in range(74)]
-    for name in ("tap_rows", "plane_rows", "side_taps", "depthwise", "packed_signs",
+    designs = [area_draws.random_design(seed) for seed in range(90)]
+    assert not any(arch.two_writes or arch.two_fillings for arch, _ in designs[:74])
+    for name in ("two_writes", "two_fillings", "tap_rows", "plane_rows", "side_taps", "depthwise",
+                 "packed_signs",
                  "packed_halves", "load_windows", "leaky", "slope_offsets", "bit_planes",
                  "weight_widths", "operand_depth", "table_depth", "checksum", "counters",
                  "prefetch", "diagnosis"):

@@ -192,7 +192,8 @@ def _array(arch):
         "binary weights": arch.activation.binary * arch.weight_bits,
         "prefetch": arch.prefetch * (facts["fillings"] + facts["sums"])},
         depthwise=arch.depthwise, planes=arch.bit_planes, side=arch.side_taps,
-        **_of_banks(arch), **_of_writes(arch), **_of_fillings(arch, arch.weight_bits), plane_rows=arch.plane_rows, parts=arch.parts,
+        **_of_banks(arch), **_of_writes(arch), **_of_fillings(arch, arch.weight_bits),
+        plane_rows=arch.plane_rows, parts=arch.parts,
         plain=not arch.prefetch, lanes=unit.lanes > 1)
 
 

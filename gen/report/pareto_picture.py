@@ -14,8 +14,8 @@ PICTURES = ("pareto.png", "pareto.svg")
 
 
 def write_pictures(rows: Sequence[dict], objectives: Sequence[str], folder: Path) -> list[Path]:
-    """Write pareto.png and pareto.svg where there are two objectives and a point with both; their
-    paths. `rows` as of `pareto.rows_of`."""
+    """Write pareto.png and pareto.svg where there are two objectives and two points with both;
+    their paths. `rows` as of `pareto.rows_of`."""
     if len(objectives) < 2:
         return []
     down, across = objectives[:2]
@@ -23,7 +23,8 @@ def write_pictures(rows: Sequence[dict], objectives: Sequence[str], folder: Path
     for row in rows:
         if not row["error"] and all(_positive(row[name]) for name in (across, down)):
             curves.setdefault(row["network"], []).append(row)
-    return [] if not curves else _drawn(curves, across, down, folder)
+    points = {row["point"] for curve in curves.values() for row in curve}
+    return [] if len(points) < 2 else _drawn(curves, across, down, folder)
 
 
 def _positive(value):

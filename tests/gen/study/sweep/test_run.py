@@ -68,6 +68,16 @@ def keys(points):
             {task.key for point in points for task in point.cycles.values()}]
 
 
+def test_one_point_has_no_picture_of_a_front(space, tmp_path, pictures):
+    space.write_text("""
+[[group]]
+chip = "ulx3s-8x8"
+networks = ["net.onnx"]
+""")
+    _, files = sweep(space, tmp_path / "out", evaluate=fake)
+    assert {path.suffix for path in files} == {".jsonl", ".csv", ".json", ".parquet", ".html"}
+
+
 def test_points_are_all_combinations(space):
     points = read_space(space).points
     assert len(points) == 2 * 3 * 2 + 2

@@ -66,6 +66,16 @@ def space(shapes, files):
             f"together = {{ {lists} }}\n")
 
 
+def measured(folder, models, shapes, jobs):
+    """Results of a sweep, one for each shape; what is measured is kept in the folder. `models`:
+    {name: network as ONNX}."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, model in models.items():
+        onnx.save_model(model, folder / f"{name}.onnx")
+    (folder / "space.toml").write_text(space(shapes, [f"{name}.onnx" for name in models]))
+    return sweep(folder / "space.toml", folder, jobs=jobs)[0]
+
+
 def layers_of(network, shapes):
     """[{layer, output, shape: share of the array that the layer uses}] of builds."""
     layers: dict[str, dict] = {}
@@ -84,13 +94,8 @@ def main():
                         small=(0, "1: smaller networks"), jobs=(1, "points at the same time"),
                         folder=("build/array-shapes-of-networks", "for results, which are kept"))
     shapes, names = options.shapes.split(","), options.networks.split(",")
-    folder = Path(options.folder)
-    folder.mkdir(parents=True, exist_ok=True)
     models = {name: NETWORKS[name](options.small) for name in names}
-    for name, model in models.items():
-        onnx.save_model(model, folder / f"{name}.onnx")
-    (folder / "space.toml").write_text(space(shapes, [f"{name}.onnx" for name in names]))
-    results, _ = sweep(folder / "space.toml", folder, jobs=options.jobs)
+    results = measured(Path(options.folder), models, shapes, options.jobs)
     for name in names if options.layers else ():
         report(f"{name}: how much of the array each layer uses", layers_of(models[name], shapes))
         print()

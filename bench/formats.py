@@ -96,17 +96,15 @@ def row(result, clocks):
             "array's MHz": clock(clocks, activation, weight), **found}
 
 
-def main():
-    options = arguments(__doc__, folder=("build/formats", "for results, which are kept"),
-                        clocks=("", "a folder of files of `systolith timing`"),
-                        jobs=(os.cpu_count() or 1, "points at the same time"))
-    folder = Path(options.folder)
+def measured(folder, jobs):
+    """(results of arrays of equal size, of equal area), one for each format; what is measured is
+    kept in the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    equal, _ = sweep(EXAMPLES / "sweep" / "format-study.toml", folder / "size", jobs=options.jobs)
+    equal, _ = sweep(EXAMPLES / "sweep" / "format-study.toml", folder / "size", jobs=jobs)
     most = next(item for item in equal if kind(item) == REFERENCE)["lut"]
     tried, _ = sweep(space(folder, "tried", "none", {
         kind(item)[:2]: fitting(item, most) for item in equal if not kind(item)[2]}),
-        folder / "tried", jobs=options.jobs)
+        folder / "tried", jobs=jobs)
     fastest: dict = {}
     for item in tried:
         key = kind(item)[:2]
@@ -114,7 +112,15 @@ def main():
             fastest[key] = item
     chosen, _ = sweep(space(folder, "area", "modules", {
         key: [(item["chip"]["rows"], item["chip"]["columns"])] for key, item in fastest.items()}),
-        folder / "area", jobs=options.jobs)
+        folder / "area", jobs=jobs)
+    return equal, chosen
+
+
+def main():
+    options = arguments(__doc__, folder=("build/formats", "for results, which are kept"),
+                        clocks=("", "a folder of files of `systolith timing`"),
+                        jobs=(os.cpu_count() or 1, "points at the same time"))
+    equal, chosen = measured(Path(options.folder), options.jobs)
     rows = [[row(item, options.clocks) for item in items if not item["error"]]
             for items in (equal, chosen)]
     for title, part in zip(("Equal size", "Equal area"), rows, strict=True):

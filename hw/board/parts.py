@@ -33,4 +33,7 @@ PARTS = {part.name: part for part in (
     Part("XC7A35T", "xc7", lut=20800, ff=41600, dsp=90, bram=50),
     Part("XC7A100T", "xc7", lut=63400, ff=126800, dsp=240, bram=135),
     Part("XC7Z020", "xc7", lut=53200, ff=106400, dsp=220, bram=140),
+    # An UltraScale+, for which chips are mapped as for 7 series; as Vivado's reports of it count
+    # (`FPGA_tot_resources` in fpga_src/boards of github.com/ucsdsysnet/Rosebud).
+    Part("XCVU9P", "xc7", lut=1182240, ff=2364480, dsp=6840, bram=2160),
 )}

@@ -1,0 +1,189 @@
+"""Renews the tables of docs/explanation/studies.md: `python docs/studies.py [STUDY ...]`.
+
+Each study is run as its page says, by `systolith sweep` or a command of `bench/`: `formats`,
+`binary`, `shapes`, `networks` (array shapes of five networks), `squeezenet`. What is measured is
+kept in build/studies, so that a stopped run goes on and one after a change of the code measures
+what that can have changed. Minutes to an hour each, `squeezenet` with place and route.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+sys.path.insert(0, str(ROOT / "bench"))
+
+import array_shapes  # noqa: E402
+import formats  # noqa: E402
+from generate import filled  # noqa: E402
+from systolith.gen.kit.tables import text_table  # noqa: E402
+from systolith.gen.study.sweep.run import sweep  # noqa: E402
+
+PAGE = "explanation/studies.md"
+SPACES = ROOT / "examples" / "sweep"
+#: Of formats that are not plain, what they are.
+TOLD = {"e3m0": " (powers of two)", "e3m0x2": " (sums of two)"}
+#: The words of `bench/squeezenet.py` for each row, and what the array is built of.
+SQUEEZENETS = (
+    ("LUTs", "--shapes 16x8 --activations 2048 --accumulators 512 --part LFE5U-25F"),
+    ("LUTs", "--shapes 8x16 --activations 4096 --accumulators 512 --part LFE5U-45F"),
+    ("LUTs", "--shapes 12x12 --activations 4096 --accumulators 512 --part LFE5U-45F"),
+    ("DSP blocks", "--shapes 12x12 --activations 8192 --weights 2048 --accumulators 1024 "
+                   "--part LFE5U-85F"))
+FAST = "--shapes 32x32 --cores 5 --buses 256 --lanes 16 --part XCVU9P --area 1"
+
+
+def _table(rows, align):
+    return text_table(rows, align)
+
+
+def _format(result):
+    activation, weight, binary = formats.kind(result)
+    return ("int8, binary layers as packed signs" if binary else
+            f"{activation} x {weight}{TOLD.get(weight, '')}")
+
+
+def _right(result, name):
+    figures = result["networks"].get(name)
+    return f"{figures['figures']['accuracy']:.1%}".replace("%", " %") if figures else ""
+
+
+def format_tables(equal, chosen):
+    """{name of a table in the page: its text} of results as of `formats.measured`."""
+    size = [["activations x weights", "LUT4", "FF", "block RAM", "LUT4 of an element", "CNN right",
+             "ResNet right", "ResNet images/s and 1,000 LUT", "energy, uJ"]]
+    cnn, resnet = formats.NETWORKS
+    for item in equal:
+        binary = formats.kind(item)[2]
+        main = "digits-residual-bnn" if binary else resnet
+        own = item["networks"][main]["figures"]
+        rate = f"{own['images_per_s_per_klut']:.0f}"
+        size.append([_format(item), f"{item['lut']:,}", f"{item['ff']:,}", item["bram"],
+                     item["processing_element"]["lut"], _right(item, cnn), _right(item, main),
+                     f"({rate})" if binary else rate, f"{own['energy_uj']:.1f}"])
+    area = [["activations x weights", "array", "LUT4", "FF", "block RAM", "CNN: cycles",
+             "images/s at 75 MHz", "ResNet: cycles", "images/s at 75 MHz"]]
+    for item in chosen:
+        per = [item["networks"][name]["figures"] for name in formats.NETWORKS]
+        area.append([_format(item), f"{item['chip']['rows']} x {item['chip']['columns']}",
+                     f"{item['lut']:,}", f"{item['ff']:,}", item["bram"], *(
+                         text for own in per for text in (
+                             f"{own['cycles']:,}", f"{own['images_per_s']:,.0f}"))])
+    return {"format-size": _table(size, "lrrrrrrrr"), "format-area": _table(area, "llrrrrrrr")}
+
+
+def binary_tables(results):
+    rows = [["elements", "LUT4", "FF", "block RAM", "cycles", "energy, uJ (estimate)"]]
+    for item in results:
+        chip, own = item["chip"], next(iter(item["networks"].values()))["figures"]
+        lanes = f" x {chip['lanes']} lanes" if chip["lanes"] > 1 else ""
+        rows.append([f"{item['group']}, {chip['rows']} x {chip['columns']}{lanes}",
+                     f"{item['lut']:,}", f"{item['ff']:,}", item["bram"], f"{own['cycles']:,}",
+                     f"{own['energy_uj']:.1f}"])
+    return {"binary": _table(rows, "lrrrrr")}
+
+
+def shape_tables(results):
+    """Cycles by rows and columns of arrays of one lane."""
+    found = {(item["chip"]["rows"], item["chip"]["columns"]): item["figures"]["cycles"]
+             for item in results if item["chip"]["lanes"] == 1}
+    columns = sorted({shape[1] for shape in found})
+    least = min(found.values())
+    rows = [["rows \\ columns", *columns]]
+    for height in sorted({shape[0] for shape in found}):
+        rows.append([height, *(f"**{taken:,}**" if taken == least else f"{taken:,}" for taken in (
+            found[height, width] for width in columns))])
+    return {"shapes": _table(rows, "r" * (1 + len(columns)))}
+
+
+def network_tables(results, names):
+    """Cycles and utilization of networks of these names by shape of the array."""
+    rows = [["array", *names]]
+    for item in results:
+        chip = item["chip"]
+        lanes = {1: "", 2: ", two lanes"}.get(chip["lanes"], f", {chip['lanes']} lanes")
+        rows.append([f"{chip['rows']} x {chip['columns']}{lanes}", *(
+            f"{own['cycles']:,}, {own['utilization']:.0%}".replace("%", " %")
+            for own in (item["networks"][name] for name in names))])
+    return {"networks": _table(rows, "l" + "r" * len(names))}
+
+
+def squeezenet_tables(rows, fast):
+    """Of rows of `bench/squeezenet.py` for each of SQUEEZENETS, and the row for FAST."""
+    table = [["array", "built of", "LUT4", "DSP", "block RAM", "cycles", "images/s at 96.6 MHz",
+              "MHz after place and route", "images/s there", "smallest part"]]
+    for (built, words), item in zip(SQUEEZENETS, rows, strict=True):
+        table.append([item["array"], built, f"{item['lut']:,}", item["dsp"], item["bram"],
+                      f"{item['cycles']:,}", f"{item['reached']:.1f}",
+                      item["by seed"], f"{item['images/s there']:.1f}", words.split()[-1]])
+    other = [["cores", "bus, bits", "LUT6", "DSP", "block RAM, 36 kbit", "cycles on one core",
+              "images/s at 96.6 MHz, at most"],
+             [f"{fast['cores']} x {fast['array']}", fast["bus"], f"{fast['lut']:,}", fast["dsp"],
+              fast["bram"], f"{fast['cycles']:,}", f"{fast['reached']:.0f}"]]
+    return {"squeezenet": _table(table, "llrrrrrrrl"), "squeezenet-fast": _table(other, "lrrrrrr")}
+
+
+def _squeezenet(folder, goal, words):
+    """A row of `bench/squeezenet.py`: the chip for a goal."""
+    folder.mkdir(parents=True, exist_ok=True)
+    found = folder / "found.json"
+    subprocess.run([sys.executable, ROOT / "bench" / "squeezenet.py", *words.split(), "--folder",
+                    folder, "--json", found], check=True)
+    return next(row for row in json.loads(found.read_text())["rows"] if row["goal"] == goal)
+
+
+def _formats(folder, jobs):
+    return format_tables(*formats.measured(folder, jobs))
+
+
+def _binary(folder, jobs):
+    return binary_tables(sweep(SPACES / "binary-study.toml", folder, jobs=jobs)[0])
+
+
+def _shapes(folder, jobs):
+    return shape_tables(sweep(SPACES / "array-shapes.toml", folder, jobs=jobs)[0])
+
+
+def _networks(folder, jobs):
+    names = list(array_shapes.NETWORKS)
+    return network_tables(array_shapes.measured(
+        folder, {name: array_shapes.NETWORKS[name](False) for name in names},
+        array_shapes.SHAPES, jobs), names)
+
+
+def _squeezenets(folder, jobs):
+    plain = "--cores 1 --buses 64 --area 1 --place 1 --jobs 1"
+    rows = [_squeezenet(folder / str(number), "Movidius", " ".join([
+        plain, *(["--dsp", '"post"'] if built == "LUTs" else []),
+        *([] if "--weights" in words else ["--weights", "1024"]), words]))
+        for number, (built, words) in enumerate(SQUEEZENETS)]
+    return squeezenet_tables(rows, _squeezenet(folder / "fast", "AGX Xavier", FAST))
+
+
+#: Study -> what runs it; the names of its tables in the page.
+STUDIES = {"formats": (_formats, ("format-size", "format-area")), "binary": (_binary, ("binary",)),
+           "shapes": (_shapes, ("shapes",)), "networks": (_networks, ("networks",)),
+           "squeezenet": (_squeezenets, ("squeezenet", "squeezenet-fast"))}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("studies", metavar="STUDY", nargs="*", default=list(STUDIES),
+                        help=f"{', '.join(STUDIES)} (default: all)")
+    parser.add_argument("--folder", type=Path, default=ROOT / "build" / "studies")
+    parser.add_argument("--jobs", type=int, default=2)
+    options = parser.parse_args()
+    for name in options.studies:
+        if name not in STUDIES:
+            parser.error(f"{name!r} is none of {', '.join(STUDIES)}")
+        run, _ = STUDIES[name]
+        tables = run(options.folder / name, options.jobs)
+        (HERE / PAGE).write_text(filled(PAGE, **tables))
+        print(f"docs/{PAGE}: {', '.join(tables)}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

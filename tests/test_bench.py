@@ -13,6 +13,7 @@ from systolith.gen.chip.toml import load_chip
 from systolith.gen.flow import build as build_module
 from systolith.gen.flow.build import build
 from systolith.gen.measure.liberty import read_liberty
+from systolith.gen.measure.place_and_route import Timing
 from systolith.gen.quantize.recipe import Recipe
 from systolith.gen.report import pareto
 from systolith.gen.report.report import read_report
@@ -102,7 +103,15 @@ def test_squeezenet_study(tmp_path, monkeypatch):
     # with estimated areas, which say that they are
     estimated = ran("--area", "2")[0]
     assert estimated["array"] == "4 x 4" and estimated["estimated lut"] > 4000
-    assert "lut" not in estimated
+    assert "lut" not in estimated and "placed, MHz" not in estimated
+    # placed as the top level of a board; what misses its goal is not
+    asked = []
+    monkeypatch.setattr(squeezenet, "board_timing", lambda arch, seeds, progress: asked.append(
+        (arch.board, arch.rows, list(seeds))) or Timing({1: 48.3, 2: 60.0, 3: 40.0}, {}))
+    small, large = ran("--place", "3")
+    assert asked[0] == ("ulx3s-85f", 4, [1, 2, 3]) and small["placed, MHz"] == 48.3
+    assert small["images/s there"] == pytest.approx(small["reached"] * 48.3 / 96.6)
+    assert len(asked) == 2 or large["placed, MHz"] == ""
 
 
 def test_estimates_are_fitted_to_chips_of_all_families():

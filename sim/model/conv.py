@@ -1,6 +1,7 @@
 """One layer of a network as plain data, and what it computes."""
 
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from math import prod
 from typing import Literal
 
@@ -209,8 +210,8 @@ class Conv:
             codes = codes[:, self.channels]
         images = numerics.images_of(input_format, codes)
         if arch is None or not narrowed:
-            return sum(geometry.convolve(part, factors, pad) for part, factors, pad in
-                       weights.product_parts(input_format, images, pad_image))
+            return reduce(np.add, (geometry.convolve(part, factors, pad) for part, factors, pad in
+                                   weights.product_parts(input_format, images, pad_image)))
         whole = self.reading_all()
         weights = whole.weights.dense(whole.geometry.groups)
         return geometry.saturating_convolve(images, weights.images, arch.accumulator, arch.vector,

@@ -61,7 +61,7 @@ class _Values(_Writer):
                     self.instructions.pop()
                     self.sums = sums
         self.apart = None
-        met = set()
+        met: set[tuple[Opcode, str, str]] = set()
         for code in self.instructions:
             self.note(code, met)
         # sums that changed ARRAYs write mean nothing to others, so that these come last
@@ -112,7 +112,9 @@ class _Values(_Writer):
         if wanted.lstrip("-").isdecimal():
             return [int(wanted)]
         field = next(item for item in OPCODES[code.opcode] if item.name == name)
-        low, high = limits(code, field, self.arch)
+        ends = limits(code, field, self.arch)
+        assert ends is not None                 # its values have names of ends
+        low, high = ends
         return {"least": [low, -(-low // 2)], "most": [high, (high + 1) // 2],
                 "between": [low + 1, (low + high) // 2, high - 1]}[wanted]
 

@@ -11,8 +11,8 @@ from systolith.gen.chip import verilog
 from systolith.hw.core import verilog_text
 from systolith.hw.spec.arch import Arch
 
-#: Compares the modules of a.v and b.v that are named, and writes which are not equal. Of the modules
-#: in them the ports are known alone (ports.v): what comes out of these may be anything.
+#: Compares the modules of a.v and b.v that are named, and writes which are not equal. Of the
+#: modules in them the ports are known alone (ports.v): what comes out of these may be anything.
 PROOF = """
 import json
 import sys
@@ -97,8 +97,8 @@ def test_every_module_of_a_core_is_the_logic_of_yosys_own_text(name, monkeypatch
 
 
 def test_a_changed_module_is_found(monkeypatch, tmp_path):
-    """Operators, a register's value and when it keeps it, and the enable of a memory's port, each in
-    a module of its own; others stay equal."""
+    """Operators, a register's value and when it keeps it, and the enable of a memory's port, each
+    in a module of its own; others stay equal."""
     yosys, mine = both(CHIPS["taps in rows"], monkeypatch)
     before, parts = modules(mine), {}
     for module, (old, new) in FAULTS.items():

@@ -1,11 +1,13 @@
 """The core, whole: programs from memory to memory, what the host sees, errors, soft reset."""
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from amaranth.sim import Simulator
 from systolith.gen.compile.tokens import synchronize
+from systolith.hw.core import compute, top
 from systolith.hw.core.top import Core
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.identity import identity
@@ -21,6 +23,7 @@ from systolith.sim.random.programs import random_program
 from .axi_lite import read, write
 from .axi_memory import AxiMemory
 from .placed import place_copies
+from .proofs import planted
 
 ARCH = Arch(rows=2, columns=2, post_lanes=1, activation="int4", weight="int3", operand_depth=16,
             accumulator_depth=32, activation_depth=32, weight_depth=32, parameter_depth=8,
@@ -47,8 +50,8 @@ def joined(codes, width):
 class Bench:
     """A core, its memory and its host."""
 
-    def __init__(self, program, **memory):
-        self.program, self.core = program, Core(arch=program.arch)
+    def __init__(self, program, core=Core, **memory):
+        self.program, self.core = program, core(arch=program.arch)
         content = bytearray(program.image).ljust(program.window_bytes, b"\0")
         self.memory = AxiMemory(content, bus_bits=program.arch.bus_bits, base=BASE, **memory)
         self.trace = []
@@ -184,9 +187,10 @@ def test_a_soft_reset_in_mid_run_and_the_next_run_at_once(program, after, stalls
     assert bench.trace[-len(trace):] == trace
 
 
-def colliding(memory):
+def colliding(memory, arch=ARCH, words=8):
     """A program in which LOAD and POST write to different words of `memory` at the same time; what
-    is there then is read by ARRAY, or as operands, and stored."""
+    is there then is read by ARRAY, or as operands, and stored. Where there are more than 8 `words`
+    LOAD writes each once."""
     operands = memory == Memory.OPERAND
     code, stored, offset = [], 2048, 4096
     place = 0                                   # of what is loaded, which is left to chance
@@ -195,32 +199,37 @@ def colliding(memory):
         nonlocal place
         code.append(Instruction(Opcode.LOAD, {"memory": memory, "address": place, "words": words}
                                 | fields))
-        place += word_bytes(memory, ARCH) * words
+        place += word_bytes(memory, arch) * words
     limits = {"low": -8, "high": 7, "first_low": -100, "first_high": 100}
     load(Memory.PARAMETER, 2)
     load(Memory.WEIGHT, 2)
-    load(Memory.ACTIVATION, 8)
+    load(Memory.ACTIVATION, 8 if words == 8 else 16)
     pixels = {"out_y": 2, "out_x": 8, "stride_ox": 1, "x_last": 31}
     code.append(Instruction(Opcode.ARRAY, pixels))
     code.append(Instruction(Opcode.POST, limits | {
         "out_x": 8 if operands else 16, "stride_x": 1, "base": 16, "copy_base": 8,
         "destination": Destination.OPERAND if operands else Destination.ACTIVATION}))
-    load(memory, 8, base=0 if operands else 8, rows=8)      # the same words again and again
     count = 16 if operands else 32
+    if words == 8:
+        load(memory, 8, base=0 if operands else 8, rows=8)      # the same ones again and again
+    else:
+        load(memory, words, base=count)
+        count += words
     code.append(Instruction(Opcode.ARRAY, pixels if operands else
-                            pixels | {"out_y": 1, "out_x": 32}))
+                            pixels | {"out_y": 1, "out_x": count,
+                                                            "x_last": count - 1}))
     code.append(Instruction(Opcode.POST, limits | {
         "out_x": count, "destination": Destination.STORE, "operand": int(operands), "stride_x": 1,
         "gain": 1 << 20, "operand_gain": 1 << 20, "operand_shift": 20}))
     code.append(Instruction(Opcode.STORE, {"address": stored, "items": count, "item_stride": 4}))
-    begin = Instruction(Opcode.BEGIN, fields={"identity": identity(ARCH)})
-    code = sealed([begin, *synchronize(code, ARCH), Instruction(Opcode.END)])
+    begin = Instruction(Opcode.BEGIN, fields={"identity": identity(arch)})
+    code = sealed([begin, *synchronize(code, arch), Instruction(Opcode.END)])
     factor = 1 << MULTIPLIER_BITS - 1 | MULTIPLIER_BITS + 1 << MULTIPLIER_BITS      # a quarter
-    parameters = 2 * (factor << ARCH.accumulator_bits).to_bytes(
-        word_bytes(Memory.PARAMETER, ARCH), "little")
+    parameters = 2 * (factor << arch.accumulator_bits).to_bytes(
+        word_bytes(Memory.PARAMETER, arch), "little")
     data = parameters + np.random.default_rng(memory).integers(0, 256, place, np.uint8).tobytes()
     image = data[:place].ljust(offset, b"\0") + b"".join(item.to_bytes() for item in code)
-    return Program(ARCH, code, image, offset, 8192)
+    return Program(arch, code, image, offset, 8192)
 
 
 @pytest.mark.parametrize("memory", [Memory.ACTIVATION, Memory.OPERAND])
@@ -235,3 +244,45 @@ def test_a_load_waits_while_post_writes_to_the_same_memory(memory):
     bench.simulate(host)
     assert bench.memory.content == content
     assert bench.trace == trace and len({item for *_, item in trace}) > 4
+
+
+TWO_WRITES = replace(ARCH, two_writes=True, activation_depth=128, accumulator_depth=128)
+
+
+def as_the_model_says(program, core=Core):
+    """Whether a core leaves what the model does, and when LOAD has waited for POST."""
+    content, trace = model(program)
+    bench, waited = Bench(program, core=core, latency=5), []
+
+    async def host(ctx, bus):
+        assert await bench.start(ctx, bus) & 0xF == DONE
+        waited.append(await read(ctx, bus, "WAIT_UNIT_LOAD"))
+    bench.simulate(host)
+    assert len({item for *_, item in trace}) > 4
+    return bench.memory.content == content and bench.trace == trace, waited[0]
+
+
+def test_load_and_post_write_words_of_different_parity_in_one_cycle():
+    """LOAD waits where the parity is the same, and in no more cycles than where one memory is."""
+    two = colliding(Memory.ACTIVATION, TWO_WRITES, 64)
+    one = colliding(Memory.ACTIVATION, replace(TWO_WRITES, two_writes=False), 64)
+    (right, waited), (right_of_one, waited_of_one) = as_the_model_says(two), as_the_model_says(one)
+    assert right and right_of_one and 0 < waited <= waited_of_one
+
+
+@pytest.mark.parametrize("module, old, new", [
+    (top, "post.upcoming_odd == load.upcoming_odd", "post.upcoming_odd != load.upcoming_odd"),
+    (top, "(enable != 0) & (address[0] == part)", "enable != 0"),
+    (top, "loading &= new.address[0] == part", "loading &= new.address[0] != part"),
+    (top, "port.addr.eq(address[parts - 1:]),", "port.addr.eq(address),"),
+    (compute, "word.word_select(arch.banks + bank, each),", "even,"),
+    (compute, 'Mux(later(at[0], 2, f"odd_{bank}")', 'Mux(later(at[0], 1, f"odd_{bank}")')])
+def test_faults_of_memories_of_even_and_odd_words_are_noticed(module, old, new, monkeypatch):
+    made = planted(module, old, new)
+    if module is top:
+        core = made.Core
+    else:
+        made.place = compute.place
+        monkeypatch.setattr(top, "Compute", made.Compute)
+        core = Core
+    assert not as_the_model_says(colliding(Memory.ACTIVATION, TWO_WRITES, 64), core)[0]

@@ -109,10 +109,20 @@ def test_ram_is_what_yosys_made_of_it(memory, found):
     assert ram_of(*memory) == found
 
 
+def test_memories_of_even_and_odd_addresses():
+    """Two of half the words, each written apart where the whole is."""
+    arch = Arch(rows=4, columns=4, activation_depth=1001, weight_depth=512)
+    both = Arch(**(arch.to_dict() | {"two_writes": True, "two_fillings": True}))
+    plain, split = scratchpads(arch), scratchpads(both)
+    (words, bits, parts), *rest = plain
+    assert (words, split[:2]) == (1001, 2 * [(501, bits, parts)])
+    assert split[2:4] == 2 * [(256, *rest[0][1:])] and split[4:] == rest[1:]
+
+
 def test_more_costs_more():
     least = estimate(CHIP).total
     for change in ({"rows": 8}, {"accumulator_depth": 4096}, {"leaky": True}, {"lanes": 2},
-                   {"load_windows": True}):
+                   {"load_windows": True}, {"two_writes": True}, {"two_fillings": True}):
         more = estimate(Arch(**(CHIP.to_dict() | change))).total
         assert more.lut > least.lut and more.ff > least.ff and more.bram >= least.bram, change
     assert estimate(CHIP, dsp=False).total.dsp == 0 < least.dsp

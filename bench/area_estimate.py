@@ -39,7 +39,7 @@ from scipy.optimize import nnls
 from systolith.gen.chip.verilog import core_rtlil
 from systolith.gen.measure import estimate
 from systolith.gen.measure.area import built_for, count, synthesis
-from systolith.gen.measure.estimate import figures_by, knows
+from systolith.gen.measure.estimate import OPTIONS, figures_by, knows
 from systolith.gen.measure.hierarchy import PARTS, attribute, leaves
 from systolith.gen.measure.module_area import VERILOG
 from systolith.gen.measure.module_terms import (
@@ -333,7 +333,7 @@ def _errors(samples: list[dict]) -> dict[int, dict[str, float]]:
 
 
 def main() -> None:
-    options = arguments(__doc__, chips=(90, "random ones"), lanes=(72, "post lanes"),
+    options = arguments(__doc__, chips=(86, "random ones"), lanes=(72, "post lanes"),
                         target=("ecp5", "for which everything is mapped"),
                         samples=("build/area_samples.jsonl", "what has been mapped"))
     path = Path(options.samples)
@@ -346,7 +346,10 @@ def main() -> None:
     error = {"designs": len(errors), **{name: {
         "median": round(median(some), 4), "worst": round(some[-1], 4)}
         for name, some in off.items()}}
-    fit = {"target": options.target, "hardware": hardware_hash(), "error": error, **_fit(samples)}
+    chips = [Arch(**line["arch"]) for line in samples if line["kind"] == "chip"]
+    fit = {"target": options.target, "hardware": hardware_hash(), "error": error,
+           "options": [name for name in OPTIONS if any(getattr(arch, name) for arch in chips)],
+           **_fit(samples)}
     (DATA / f"area_{options.target}.json").write_text(json.dumps(fit, indent=1) + "\n")
     report("Estimated areas of chips that were not fitted to", [
         {"figure": name, "chips": len(some), "median, %": 100 * median(some),

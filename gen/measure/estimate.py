@@ -18,7 +18,7 @@ from importlib.resources import files
 from typing import Any
 
 from systolith.gen.kit.errors import UserError
-from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.arch import KEYS, Arch
 from systolith.hw.spec.isa import INSTRUCTION_BYTES, Unit
 from systolith.hw.spec.timing import (
     FETCHES,
@@ -45,8 +45,12 @@ from .module_terms import (
 )
 from .ram_choice import ram_of, scratchpads
 
-__all__ = ["Estimate", "estimate", "figures_by", "fit_content", "knows", "measured_targets",
-           "priced", "warning"]
+__all__ = ["OPTIONS", "Estimate", "estimate", "figures_by", "fit_content", "knows",
+           "measured_targets", "priced", "warning"]
+
+
+#: Fields of a chip that a fit covers where chips that it was fitted to have them, as it says.
+OPTIONS = ("two_writes", "two_fillings")
 
 
 def _memories(arch: Arch) -> dict[str, tuple[int, int]]:
@@ -155,6 +159,9 @@ def estimate(arch: Arch, target: str = "ecp5", *, dsp: bool | str = True) -> Est
         why = "array.wide_weights"
     elif arch.float_sums:
         why = "array.sums"
+    elif missing := [name for name in OPTIONS
+                     if getattr(arch, name) and name not in fit.get("options", ())]:
+        why = KEYS[missing[0]].path
     elif arch.stages is not None:
         why = "array.stages other than \"auto\""
     elif arch.post_stages != "auto":

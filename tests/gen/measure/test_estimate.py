@@ -8,6 +8,7 @@ import pytest
 from systolith.gen.chip.toml import load_chip
 from systolith.gen.chip.verilog import core_rtlil
 from systolith.gen.kit.errors import UserError
+from systolith.gen.measure import estimate as module
 from systolith.gen.measure.area import built_for
 from systolith.gen.measure.estimate import (
     estimate,
@@ -121,8 +122,9 @@ def test_memories_of_even_and_odd_addresses():
 
 def test_more_costs_more():
     least = estimate(CHIP).total
+    covered = json.loads(fit_content("ecp5")).get("options", [])
     for change in ({"rows": 8}, {"accumulator_depth": 4096}, {"leaky": True}, {"lanes": 2},
-                   {"load_windows": True}, {"two_writes": True}, {"two_fillings": True}):
+                   {"load_windows": True}, *({name: True} for name in covered)):
         more = estimate(Arch(**(CHIP.to_dict() | change))).total
         assert more.lut > least.lut and more.ff > least.ff and more.bram >= least.bram, change
     assert estimate(CHIP, dsp=False).total.dsp == 0 < least.dsp
@@ -136,6 +138,17 @@ def test_more_costs_more():
 def test_what_was_not_measured_is_refused(change, target, why):
     with pytest.raises(UserError, match=why):
         estimate(Arch(**(CHIP.to_dict() | change)), target)
+
+
+@pytest.mark.parametrize("name", module.OPTIONS)
+def test_options_are_estimated_where_the_fit_has_chips_with_them(name, monkeypatch):
+    arch = Arch(**(CHIP.to_dict() | {name: True}))
+    fit = json.loads(fit_content("ecp5"))
+    monkeypatch.setattr(module, "_fit", lambda target: fit | {"options": [name]})
+    assert estimate(arch).total.lut >= estimate(CHIP).total.lut
+    monkeypatch.setattr(module, "_fit", lambda target: fit | {"options": []})
+    with pytest.raises(UserError, match=f"for (buffers|array).{name}"):
+        estimate(arch)
 
 
 def test_it_says_what_it_is_worth():

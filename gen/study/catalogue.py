@@ -31,16 +31,17 @@ from systolith.gen.measure.yosys import AreaError
 from systolith.gen.report.elements import write_tables
 from systolith.hw.core.blocks import emit
 from systolith.hw.element.arithmetic import Arithmetic
-from systolith.hw.element.block_scale import BlockScaleCell, scaled_bits
+from systolith.hw.element.block_scale import BlockScaleCell, ScaledSum, scaled_bits
 from systolith.hw.element.element import ProcessingElement, arithmetic
 from systolith.hw.formats import catalogue, parse
 from systolith.hw.spec.structures import SMALL_PRODUCT, Structure, structure_of
 
 __all__ = ["Entry", "Measurement", "area_table", "every_entry", "parse_entries", "reference",
-           "with_share"]
+           "scale_area", "with_share"]
 
 RESULTS = "results.jsonl"
 _SCALE = "systolith_scale"
+_SUM = "systolith_sum"
 ROWS = 16
 BIPOLAR_LANES = (64, 128, 256)
 #: After the formats of an element that multiplies signs, too.
@@ -239,7 +240,11 @@ def _circuit(entry, target, dsp):
     if entry.plain:
         return plain_verilog(parse(entry.activation).width)
     text, scale = _element_text(entry, entry.structure(target, dsp)), entry.scale(target, dsp)
-    return text if scale is None else text + rtlil.convert(scale, name=_SCALE, emit_src=False)
+    if scale is None:
+        return text
+    parts = {_SCALE: scale} | ({_SUM: ScaledSum(scale, scale.bits)} if scale.late else {})
+    return text + "".join(rtlil.convert(part, name=name, emit_src=False)
+                          for name, part in parts.items())
 
 
 @cache
@@ -288,10 +293,21 @@ def evaluate(measurement: Measurement) -> dict[str, Any]:
                                 liberty=measurement.liberty)
         figures, scale = area(text, TOP), entry.scale(*built)
         if scale is not None:
-            figures = with_share(figures, area(emit(scale, _SCALE), _SCALE), entry.rows)
+            figures = with_share(figures, scale_area(scale, area), entry.rows)
         return result | {"figures": figures}
     except AreaError as error:
         return result | {"error": str(error)}
+
+
+def scale_area(cell: BlockScaleCell, area: Callable[[str, str], dict[str, Any]]) -> dict[str, Any]:
+    """The figures of what multiplies a column's sums by scales, which `area` finds for a text and
+    its module, with what the adder of the column's accumulator is larger by."""
+    figures = area(emit(cell, _SCALE), _SCALE)
+    if not cell.late:
+        return figures
+    more, less = (area(emit(ScaledSum(one, cell.bits), _SUM), _SUM) for one in (cell, None))
+    return figures | {key: number + more[key] - less[key] for key, number in figures.items()
+                      if isinstance(number, (int, float)) and not isinstance(number, bool)}
 
 
 def with_share(figures: Mapping[str, Any], shared: Mapping[str, Any],

@@ -8,6 +8,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
+from systolith.hw.element.block_scale import add_number, scale_of
 from systolith.hw.element.float_add import FloatAdder, ToFloat
 from systolith.hw.formats import Float
 from systolith.hw.spec.arch import Arch
@@ -43,7 +44,7 @@ class AccumulatorColumn(wiring.Component):
     enable_out, first_out, valid_out, address_out, double_out : Out
         The control, one cycle later, for the next column.
     sum : In(signed(arch.scaled_bits))
-        The column's sum.
+        The column's sum, or what `BlockScaleCell.number` makes it of.
     read_address : In
         Second read port, for post-processing.
     read_data : Out(signed(arch.kept_bits))
@@ -53,13 +54,14 @@ class AccumulatorColumn(wiring.Component):
     def __init__(self, *, arch: Arch) -> None:
         self.arch = arch
         address_bits = range(arch.accumulator_depth)
+        self.scale = scale_of(arch)
         double = {"double": In(1), "double_out": Out(1)} if arch.counts_more else {}
         super().__init__({
             **double,
             "enable": In(1), "first": In(1), "valid": In(1), "address": In(address_bits),
             "enable_out": Out(1), "first_out": Out(1), "valid_out": Out(1),
             "address_out": Out(address_bits),
-            "sum": In(signed(arch.scaled_bits)),
+            "sum": In(self.scale.o.shape() if self.scale else signed(arch.scaled_bits)),
             "read_address": In(address_bits),
             "read_data": Out(signed(arch.kept_bits)),
         })
@@ -101,8 +103,12 @@ class AccumulatorColumn(wiring.Component):
         # With the sum:
         adds = delayed(valid, "adds")
         writes, number = delayed(enable, "enable_then"), self.sum
+        late = self.scale is not None and self.scale.late
+        if late:
+            number = Signal(signed(self.arch.scaled_bits), name="number")
+            m.d.comb += number.eq(self.scale.number(self.sum))
         if self.arch.float_sums:
-            self._add_floats(m, held, write)
+            self._add_floats(m, held, number, write)
             m.d.sync += [write.en.eq(writes & (adds | delayed(first, "first_then"))),
                          write.addr.eq(delayed(address, "address_then"))]
             with m.If(~adds):
@@ -117,7 +123,7 @@ class AccumulatorColumn(wiring.Component):
         else:
             # Padding that is the first writes zero, by the register's reset; other padding nothing.
             writes = writes & (adds | delayed(first, "first_then"))
-        m.d.comb += total.eq(number + held)
+        m.d.comb += total.eq(add_number(held, number, len(total)) if late else number + held)
         m.d.sync += [write.en.eq(writes), write.addr.eq(delayed(address, "address_then"))]
         if self.arch.accumulator is None:
             m.d.sync += write.data.eq(total)
@@ -132,13 +138,13 @@ class AccumulatorColumn(wiring.Component):
                 m.d.sync += write.data.eq(0)
         return m
 
-    def _add_floats(self, m, held, write):
+    def _add_floats(self, m, held, number, write):
         """The sum, rounded, is added to the word that is held, as floats."""
         m.submodules.to_float = rounds = ToFloat(
             FLOAT_SUMS, self.arch.scaled_bits, FLOAT_SUMS.exponent)
         m.submodules.adder = adder = FloatAdder(FLOAT_SUMS)
         chunk = Signal(FLOAT_SUMS.width, reset_less=True)
-        m.d.comb += [rounds.image.eq(self.sum), adder.a.eq(held), adder.b.eq(chunk)]
+        m.d.comb += [rounds.image.eq(number), adder.a.eq(held), adder.b.eq(chunk)]
         m.d.sync += [chunk.eq(rounds.o), write.data.eq(adder.o)]
 
 

@@ -5,13 +5,24 @@ holds the scale's code, and the pixel that is the first to meet the new weights 
 """
 
 import numpy as np
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Const, Module, Mux, ShapeLike, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from systolith.hw.formats import BlockScale
+from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.structures import Structure
+from systolith.hw.spec.timing import scale_cycles
 
-__all__ = ["BlockScaleCell", "scaled_bits"]
+__all__ = ["BlockScaleCell", "ScaledSum", "add_number", "scale_of", "scaled_bits"]
+
+
+#: Mantissa bits whose product LUTs of six inputs make in copies.
+_COPIED = (1, 3)
+#: 8 to 15 sums and, where the lowest bit of the exponent is 1, twice as many are 16 and so many
+#: times a number of sums, which is 1, 5, -3 or -7.
+_AROUND_16 = {8: (-8, 1), 9: (1, -7), 10: (2, -3), 11: (-1, 5), 12: (-4, 1), 13: (1, -3),
+              14: (-2, 1), 15: (-1, 1), 16: (0, 1), 18: (2, 1), 20: (4, 1), 22: (-2, -3),
+              24: (8, 1), 26: (2, 5), 28: (-4, -3), 30: (-2, -7)}
 
 
 def scaled_bits(scale: BlockScale, sum_bits: int) -> int:
@@ -19,13 +30,35 @@ def scaled_bits(scale: BlockScale, sum_bits: int) -> int:
     return sum_bits + (scale.largest - 1).bit_length()
 
 
+def scale_of(arch: Arch) -> "BlockScaleCell | None":
+    """What stands below each column of a chip; None where weights have no blocks."""
+    scale = arch.weight.block_scale
+    return None if scale is None else BlockScaleCell(
+        scale=scale, sum_bits=arch.psum_bits, bits=arch.scaled_bits,
+        structure=arch.scale_structure)
+
+
+def add_number(held: Value, number: Value, bits: int, carry: Value | None = None) -> Value:
+    """held + number + carry, signed numbers, in so many bits. On 7-series chips the second one's
+    logic shares LUTs with the addition where both have as many bits, which have no sign."""
+    total = _wide(held, bits) + _wide(number, bits)
+    return (total if carry is None else total + carry)[:bits].as_signed()
+
+
+def _wide(number, bits):
+    return Cat(number, number[-1].replicate(max(0, bits - len(number))))[:bits]
+
+
 class BlockScaleCell(wiring.Component):
     """A column's sums times the scale of the block of weights that they come from: exact integers.
 
-    Scales with a mantissa of three bits multiply by 8 to 15 with two additions: 8 + m is 8, 12 or
-    16 and one of -2, -1, 0, 1. With one bit of mantissa, LUTs add 0, 1, 2 or 4 sums to two: what
-    is left are shifts by even numbers of places. Other widths take an addend for each bit. A DSP
-    block multiplies by the whole factor.
+    LUTs of six inputs leave the last shift to the adder that takes the number (`number`), whose
+    LUTs have inputs to spare: four copies of the product, two of them zero by their registers'
+    reset, are shifts by 0, 2, 4 and 6 places. The product has the scale's mantissa and the lowest
+    bit of its exponent: with one bit of mantissa, two sums and 0, 1, 2 or 4 more; with three, 8 to
+    30 sums as 16 and a multiple of 1, 5, -3 or -7. Gates and LUTs of four inputs multiply by 8 to
+    15 with two additions: 8 + m is 8, 12 or 16 and one of -2, -1, 0, 1; other widths take an addend
+    for each bit, and shifts follow. A DSP block multiplies by the whole factor.
 
     Parameters
     ----------
@@ -41,24 +74,39 @@ class BlockScaleCell(wiring.Component):
         In the cycle before a sum comes: from that one on `code` counts.
     code : In(scale.width)
     sum : In(signed(sum_bits))
-    o : Out(signed(bits))
-        The sum times the scale's factor, one cycle later, two where scales have a mantissa.
+    o : Out
+        What `number` makes the product of, `stages` cycles later: where nothing is left to do, the
+        product itself, signed(bits).
     """
 
     def __init__(self, *, scale: BlockScale, sum_bits: int, bits: int,
                  structure: Structure = Structure.LUT4) -> None:
         self.scale = scale
         self.structure = Structure(structure)
+        self.bits = bits
+        man = scale.man
+        #: Whether `number` shifts what comes out.
+        self.late = self.structure is Structure.LUT6 and man in _COPIED
+        self._product_bits = sum_bits + man + 2
+        out: ShapeLike = 2 * self._product_bits + 1 if self.late else signed(bits)
         super().__init__({"swap": In(1), "code": In(scale.width), "sum": In(signed(sum_bits)),
-                          "o": Out(signed(bits))})
+                          "o": Out(out)})
 
     @property
     def stages(self) -> int:
-        """Cycles from a sum to its product."""
-        return 1 + (self.scale.man > 0)
+        """Cycles from a sum to what comes out."""
+        return scale_cycles(self.scale, self.structure)
+
+    def number(self, out: Value) -> Value:
+        """The product, signed, of what comes out: in the cycle in which it is used."""
+        if not self.late:
+            return out.as_signed()
+        size = self._product_bits
+        low, high = out[:size].as_signed(), out[size:2 * size].as_signed()
+        return Mux(out[-1], low << 2 | high << 6, low | high << 4)
 
     def expected(self, sums: np.ndarray, codes: np.ndarray) -> np.ndarray:
-        """What comes out for sums and codes, by the definition of `BlockScale`: int64 array."""
+        """The products of sums and codes, by the definition of `BlockScale`: int64 array."""
         return np.asarray(sums, np.int64) * self.scale.factors[codes]
 
     def elaborate(self, platform: object) -> Module:
@@ -68,6 +116,8 @@ class BlockScaleCell(wiring.Component):
             self._shifted(m, self.sum, self._held(m, self.code, "places"))
         elif self.structure.is_dsp:
             self._in_a_block(m)
+        elif self.late:
+            (self._around_16 if man == 3 else self._two_and_more)(m)
         elif man == 1 and self.structure.is_lut:
             self._in_pairs(m)
         elif man == 3:
@@ -85,18 +135,37 @@ class BlockScaleCell(wiring.Component):
             m.d.sync += held.eq(value)
         return held
 
+    def _later(self, m, value, name):
+        register = Signal(len(value), name=name, reset_less=True)
+        m.d.sync += register.eq(value)
+        return register
+
     def _registered(self, m, product, places):
         """The second cycle: `product`, shifted as the scale said in the first one."""
         before = Signal(signed(len(self.sum) + self.scale.man + 1), name="product",
                         reset_less=True)
-        later = Signal(len(places), name="later", reset_less=True)
-        m.d.sync += [before.eq(product), later.eq(places)]
-        self._shifted(m, before, later)
+        m.d.sync += before.eq(product)
+        self._shifted(m, before, self._later(m, places, "later"))
 
     def _shifted(self, m, number, places):
         shifted = Signal(len(self.o), name="shifted", reset_less=True)
         m.d.sync += shifted.eq(number << places)
         m.d.comb += self.o.eq(shifted)
+
+    def _gated(self, m, value, off, name):
+        """A register of `value`, or 0 by its reset."""
+        register = Signal(signed(len(value)), name=name, reset_less=True)
+        m.d.sync += register.eq(value)
+        with m.If(off):
+            m.d.sync += register.eq(0)
+        return register
+
+    def _out(self, m, product, high, fine, low=None):
+        """The copies of a product that `number` shifts: by four places more or not, as `high` says
+        now, and by two more or not, as `fine` says in the next cycle. `low`: not `high`."""
+        copies = [self._gated(m, product, off, name) for name, off in
+                  (("low", high), ("high", ~high if low is None else low))]
+        m.d.comb += self.o.eq(Cat(*copies, fine))
 
     def _in_a_block(self, m):
         man, code = self.scale.man, self.code
@@ -134,3 +203,88 @@ class BlockScaleCell(wiring.Component):
         # ~x + 1 is -x: the 1 is the carry into one addition.
         product = (Cat(less, fine).as_signed() + Cat(less, Const(0, 2), coarse).as_signed()) >> 1
         self._registered(m, product, self._held(m, code[3:], "places"))
+
+    def _two_and_more(self, m):
+        """One bit of mantissa: 2, 3, 4 or 6 sums."""
+        total = self.sum
+        mantissa, odd, fine, high = self._held(m, self.code, "code")
+        more = Signal(signed(len(total) + 2), name="more")
+        m.d.comb += more.eq(Mux(odd, Mux(mantissa, total << 2, total << 1),
+                                Mux(mantissa, total, 0)))
+        product = Signal(signed(self._product_bits), name="product")
+        m.d.comb += product.eq(_with_sign(
+            add_number(total << 1, more, self._product_bits), total, self._product_bits))
+        self._out(m, product, high, self._later(m, fine, "fine"))
+
+    def _around_16(self, m):
+        """Three bits of mantissa: 8 to 15 sums, or twice as many."""
+        size = self._product_bits
+        total = Signal(signed(max(len(self.sum), 2)), name="total")
+        m.d.comb += total.eq(self.sum)
+        fine, high = self._held(m, self.code[4:], "places")
+        setting = self._held(m, _settings(self.code[:4]), "setting")
+        minus, far, negative, offs = setting[0], setting[1], setting[2], setting[3:]
+        # ~x + 1 is -x: the 1 is the carry into the addition.
+        more, few = (Signal(signed(len(total) + 3), name=name) for name in ("more", "few"))
+        m.d.comb += [
+            more.eq(Mux(minus, Mux(far, ~(total << 3), ~(total << 2)), Mux(far, total << 2, 0))),
+            # The two lowest bits of what is added are 0 with their carry.
+            few.eq(Cat(total[:2], add_number(total >> 2, more >> 2, len(few) - 2, minus)))]
+        copies = [self._gated(m, few, off, f"times_{1 << n}") for n, off in enumerate(offs)]
+        below, start = self._later(m, negative, "below"), self._later(m, total, "start").as_signed()
+        times = Signal(signed(size), name="times")
+        m.d.comb += times.eq((copies[0] | copies[1] << 1 | copies[2] << 2 | copies[3] << 3)
+                             ^ below.replicate(size).as_signed())
+        product = Signal(signed(size), name="product")
+        m.d.comb += product.eq(_with_sign(add_number(start << 4, times, size, below), start, size))
+        self._out(m, product, self._later(m, high, "highest"),
+                  self._later(m, self._later(m, fine, "fine"), "finest"),
+                  self._later(m, ~high, "lowest"))
+
+
+def _settings(code):
+    """For the four lowest bits of a code: whether few sums are less than none, whether they are the
+    more of the two, whether they are subtracted, and which of the four copies of them are zero."""
+    chosen = [_AROUND_16[8 + n % 8 << n // 8] for n in range(16)]
+    bits = [[few < 0 for _, few in chosen], [few in (5, -7) for _, few in chosen],
+            [times < 0 for times, _ in chosen],
+            *([abs(times) != 1 << n for times, _ in chosen] for n in range(4))]
+    return Cat(Const(sum(bit << n for n, bit in enumerate(own)), 16).bit_select(code, 1)
+               for own in bits)
+
+
+def _with_sign(product, number, bits):
+    """A multiple of a number, by a factor above zero, in so many bits, which are enough: the
+    highest one is the number's sign."""
+    return Cat(product[:bits - 1], number[-1])
+
+
+class ScaledSum(wiring.Component):
+    """A column's accumulator without its memory: adds what a `BlockScaleCell` gives.
+
+    Parameters
+    ----------
+    cell : BlockScaleCell or None
+        None: what comes is the number itself.
+    bits : int
+        Of the number.
+
+    Members
+    -------
+    number : In
+        What a cell gives, or signed(bits).
+    held, total : In(signed(bits + 6)), Out(signed(bits + 6))
+        The total is `held` and the number, a cycle later.
+    """
+
+    def __init__(self, cell: BlockScaleCell | None, bits: int) -> None:
+        self.cell = cell
+        shape = signed(bits + 6)
+        super().__init__({"number": In(cell.o.shape() if cell else signed(bits)), "held": In(shape),
+                          "total": Out(shape)})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        number = self.cell.number(self.number) if self.cell else self.number
+        m.d.sync += self.total.eq(add_number(self.held, number, len(self.held)))
+        return m

@@ -4,12 +4,13 @@ Components read the constants and functions here, so that compiler and simulator
 without the components. When things happen is said in the docstring of each component.
 """
 
-from systolith.hw.formats import Format
+from systolith.hw.formats import BlockScale, Format
 
 from . import isa
 from .arch import Arch
 from .memories import MEMORIES, Space
 from .numbers import PAGE_BYTES, SHIFT_BITS
+from .structures import Structure
 
 __all__ = ["ARRAY_EDGE", "FETCHES", "ITEMS", "LOAD_BURSTS", "PART_BITS", "POOLING", "POST_START",
            "REVISIT", "ROWS_A_CYCLE", "STORE_BURSTS", "TABLE_LOOKUP", "apart", "array_latency",
@@ -18,8 +19,8 @@ __all__ = ["ARRAY_EDGE", "FETCHES", "ITEMS", "LOAD_BURSTS", "PART_BITS", "POOLIN
            "item_latency", "lane_entry", "lane_factor_bits", "lane_limit_bits", "lane_number_bits",
            "operand_image_bits", "operand_lane_latency", "pass_cycles", "pool_stages",
            "post_lane_latency", "product_latency", "product_parts", "product_rows", "read_period",
-           "rounding_latency", "rounding_levels", "scale_stages", "second_turn", "shared_latency",
-           "shortest_pass", "sum_latency", "word_latency"]
+           "rounding_latency", "rounding_levels", "scale_cycles", "scale_stages", "second_turn",
+           "shared_latency", "shortest_pass", "sum_latency", "word_latency"]
 
 #: Instructions that the sequencer has requested and that have not come.
 FETCHES = 4
@@ -113,10 +114,18 @@ def apart(arch: Arch, cycles: int, filled: int, words: int) -> int:
 
 
 def scale_stages(arch: Arch) -> int:
-    """Cycles in which a column's sum is multiplied by its block's scale: by the mantissa, if there
-    is one, and by the power of two; 0 where weights have no blocks."""
+    """Cycles in which a column's sum is multiplied by its block's scale, before the accumulator;
+    0 where weights have no blocks."""
     scale = arch.weight.block_scale
-    return 0 if scale is None else 1 + (scale.man > 0)
+    return 0 if scale is None else scale_cycles(scale, arch.scale_structure)
+
+
+def scale_cycles(scale: BlockScale, structure: Structure) -> int:
+    """The same for a kind of scales: a cycle multiplies by the mantissa, if there is one, and one
+    by the power of two, unless the accumulator's adder shifts; for three bits of mantissa, LUTs of
+    six inputs take two for the product."""
+    late = structure is Structure.LUT6 and scale.man == 1
+    return 1 + (scale.man > 0 and not late)
 
 
 def float_stages(arch: Arch) -> int:

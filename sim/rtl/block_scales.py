@@ -8,11 +8,32 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from amaranth.hdl import Module
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
 from systolith.hw.element.block_scale import BlockScaleCell
 
 from .players import play
 
 __all__ = ["EXHAUSTIVE", "Scaled", "observe_scales", "scale_vectors", "wrong_products"]
+
+
+
+class Scales(wiring.Component):
+    """A `BlockScaleCell` and the number that it gives."""
+
+    def __init__(self, cell: BlockScaleCell) -> None:
+        self.cell = cell
+        super().__init__({"swap": In(1), "code": In(len(cell.code)), "sum": In(cell.sum.shape()),
+                          "o": Out(cell.bits)})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.cell = cell = self.cell
+        m.d.comb += [cell.swap.eq(self.swap), cell.code.eq(self.code), cell.sum.eq(self.sum),
+                     self.o.eq(cell.number(cell.o))]
+        return m
+
 
 #: Cells whose sums and codes have at most so many bits together meet all pairs.
 EXHAUSTIVE = 19
@@ -63,13 +84,14 @@ def observe_scales(cells: Sequence[BlockScaleCell],
               for name, values in own.items()}
              for cell, own in zip(cells, vectors, strict=True)]
     found = []
-    for cell, own, seen in zip(cells, vectors, play(cells, given), strict=True):
+    players = [Scales(cell) for cell in cells]
+    for cell, own, seen in zip(cells, vectors, play(players, given), strict=True):
         count = len(own["sum"])
         place = np.maximum.accumulate(np.where(own["swap"], np.arange(count), -1))
         # A sum meets what was swapped in at the latest in the cycle before. What comes out is seen
         # after the edge that takes a vector: a cell of one stage answers with its own response.
         met = np.flatnonzero(np.concatenate([[-1], place[:-1]]) >= 0)
-        sign = 1 << (len(cell.o) - 1)
+        sign = 1 << (cell.bits - 1)
         out = seen["o"][met + cell.stages - 1]
         found.append(Scaled(own["sum"][met], own["code"][place[met - 1]], (out ^ sign) - sign))
     return found

@@ -6,13 +6,12 @@ from typing import Any
 from systolith.gen.measure.array_area import array_area
 from systolith.gen.measure.element import TOP, pe_verilog
 from systolith.gen.measure.element_area import element_area, merit
-from systolith.hw.core.blocks import emit
 from systolith.hw.element.element import arithmetic
 from systolith.hw.formats import parse
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.structures import structure_of
 
-from ..catalogue import Entry
+from ..catalogue import Entry, scale_area
 from .figure import Figure
 
 __all__ = ["block_elements", "shift_area", "short_float"]
@@ -34,9 +33,9 @@ def short_float() -> list[Figure]:
 
 def block_elements() -> list[Figure]:
     """Elements whose weights are in blocks, each with its share of what multiplies a column's sums
-    by scales, beside the same elements without scales: transistors and LUTs of columns of 16 rows,
-    with a DSP block a column where scales have a mantissa, and with 32 rows where blocks have as
-    many weights."""
+    by scales, and of what that adds to the accumulator's adder, beside the same elements without
+    scales: transistors and LUTs of columns of 16 rows, with a DSP block a column where scales have
+    a mantissa, and with 32 rows where blocks have as many weights."""
     figures = []
     for activation, weight in _BLOCKS:
         scale: Any = parse(weight).block_scale
@@ -56,7 +55,7 @@ def _share(activation, weight, target, dsp, rows):
     scale = entry.scale(target, dsp)
     assert scale is not None
     key = merit(target)
-    own = element_area(emit(scale, "systolith_scale"), "systolith_scale", target, dsp=dsp)[key]
+    own = scale_area(scale, lambda text, top: element_area(text, top, target, dsp=dsp))[key]
     return own / rows / _plain_area(activation, target, rows)[key]
 
 

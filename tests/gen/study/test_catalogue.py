@@ -79,6 +79,24 @@ def test_an_element_has_its_share_of_the_scale(monkeypatch):
     assert with_share({"lut": 1, "dsp": 1}, {"lut": 1, "dsp": 0}, 16) == {"lut": 2, "dsp": 1}
 
 
+def test_a_scale_counts_what_it_adds_to_the_accumulator(monkeypatch):
+    """LUTs of six inputs leave the last shift to the adder: it is measured with it and without."""
+    measured = []
+
+    def area(text, top, target, **options):
+        measured.append(top)
+        more = measured.count("systolith_sum") == 1     # the one that shifts is the first
+        return {"flow": "area", "lut": {"systolith_pe": 20, "systolith_scale": 16,
+                                        "systolith_sum": 50 if more else 18}[top]}
+    monkeypatch.setattr(catalogue, "element_area", area)
+    for weight, target, dsp, lut in (("mls", "xc7", False, 23), ("mls", "xc7", True, 21),
+                                     ("mls", "ecp5", False, 21), ("nvfp4", "xc7", False, 23)):
+        measured.clear()
+        found = catalogue.evaluate(Measurement(Entry("e2m1", weight), target, dsp, None, ""))
+        assert found["figures"] == {"lut": lut, "flow": "area"}, (weight, target, dsp)
+        assert measured.count("systolith_sum") == 2 * (lut == 23)
+
+
 def test_small_elements_stay_luts_beside_a_scale_in_a_dsp_block():
     """Of scales with a mantissa alone; shifts need no block, and large products take their own."""
     entries = [Entry("e2m1", weight) for weight in ("nvfp4", "mls", "mxfp4")]

@@ -2,6 +2,9 @@
 
 import numpy as np
 import pytest
+from amaranth.hdl import Module
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 from systolith.hw.core.array import SystolicArray
@@ -178,12 +181,33 @@ def of_fillings(arch, random, length=60):
              "swap": swap, "weights": words}, codes, weights[current], scales[current])
 
 
+class Numbers(wiring.Component):
+    """An array with the numbers that its sums stand for."""
+
+    def __init__(self, array):
+        self.array = array
+        super().__init__({name: In(member.shape) for name, member in array.signature.members.items()
+                          if name != "sums"} | {
+            "sums": Out(array.arch.columns * array.arch.scaled_bits)})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.array = array = self.array
+        m.d.comb += [getattr(array, name).eq(getattr(self, name))
+                     for name in self.signature.members if name != "sums"]
+        bits = array.arch.scaled_bits
+        for column, number in enumerate(array.sums):
+            given = array.scale.number(number) if array.scale else number
+            m.d.comb += self.sums[column * bits:(column + 1) * bits].eq(given)
+        return m
+
+
 def sums_of(array, inputs):
     """The sums [N, columns] that follow from each cycle's word, in Amaranth's simulator."""
     arch, length = array.arch, len(inputs["swap"])
     bits, whole = arch.scaled_bits, length + array.latency + arch.columns
     given = {name: [*values, *[0] * (whole - len(values))] for name, values in inputs.items()}
-    found = simulated.play([array], [given])[0]["sums"].astype(object)
+    found = simulated.play([Numbers(array)], [given])[0]["sums"].astype(object)
     columns = [found[array.latency + column_delay(arch, column) - 1:][:length]
                >> column * bits & ((1 << bits) - 1) for column in range(arch.columns)]
     sign = 1 << bits - 1
@@ -204,12 +228,16 @@ def test_parts_of_the_rows_see_earlier_words(rows, monkeypatch):
         assert (found[n] == expected(arch, seen[None], weights[n][None])[0]).all(), (n, side[n])
 
 
-@pytest.mark.parametrize("weight, columns, shared", [("nvfp4", 3, 1), ("mxfp4", 4, 2)])
-def test_sums_are_multiplied_by_the_scales_of_their_blocks(weight, columns, shared, monkeypatch):
+@pytest.mark.parametrize("weight, columns, shared, more", [
+    ("nvfp4", 3, 1, {}), ("mxfp4", 4, 2, {}),
+    *((weight, 3, 1, {"scale_multiplier": "luts", "structure": structure})
+      for weight in ("nvfp4", "mls") for structure in ("lut6", "lut4"))])
+def test_sums_are_multiplied_by_the_scales_of_their_blocks(weight, columns, shared, more,
+                                                           monkeypatch):
     """With the first pixel that meets new weights, in each column."""
     place_copies(monkeypatch)
     arch = arch_of((4, columns), "int4", weight, lanes=2, stages=1,
-                   shared_columns=shared)
+                   shared_columns=shared, **more)
     inputs, codes, weights, scales = of_fillings(arch, np.random.default_rng(1))
     found = sums_of(SystolicArray(arch=arch), inputs)
     right = expected(arch, codes, weights) * arch.weight.block_scale.factors[scales]

@@ -18,7 +18,8 @@ from systolith.sim.rtl.block_scales import (
 )
 
 SHAPES = [(man, bits, structure) for man in (0, 1, 2, 3) for bits in (1, 2, 7)
-          for structure in Structure] + [(3, 21, Structure.DSP48), (1, 21, Structure.LUT6)]
+          for structure in Structure] + [
+              (3, 21, Structure.DSP48), (1, 21, Structure.LUT6), (3, 13, Structure.LUT6)]
 
 
 def _cell(man, bits, structure):
@@ -48,10 +49,10 @@ def test_a_product_that_is_one_off_is_seen():
 
 
 class Flawed(BlockScaleCell):
-    """Multiplies by 8 to 15 but for the last bit of the mantissa."""
+    """Multiplies by other numbers than 8 to 15."""
 
     def _held(self, m, value, name):
-        return super()._held(m, value & ~1 if name == "low" else value, name)
+        return super()._held(m, value & ~1 if name in ("low", "setting") else value, name)
 
 
 def test_proof_has_a_case_for_every_scale_and_sees_a_fault(tmp_path, monkeypatch):
@@ -73,6 +74,11 @@ def test_proof_has_a_case_for_every_scale_and_sees_a_fault(tmp_path, monkeypatch
     assert wrong == {("nvfp4", "lut6")}
 
 
-@pytest.mark.parametrize("man, stages", [(0, 1), (1, 2), (3, 2)])
-def test_its_stages_are_those_of_the_chip(man, stages):
-    assert _cell(man, 4, Structure.LUT4).stages == stages
+@pytest.mark.parametrize("man, structure, stages, late", [
+    (0, "lut4", 1, False), (1, "lut4", 2, False), (3, "lut4", 2, False), (0, "lut6", 1, False),
+    (1, "lut6", 1, True), (2, "lut6", 2, False), (3, "lut6", 2, True), (1, "dsp48", 2, False),
+    (3, "gates", 2, False)])
+def test_its_stages_are_those_of_the_chip(man, structure, stages, late):
+    cell = _cell(man, 4, structure)
+    assert (cell.stages, cell.late) == (stages, late)
+    assert len(cell.o) == (2 * (4 + man + 2) + 1 if late else cell.bits)

@@ -3,6 +3,7 @@ network as it would be, and what it would do to results on calibration data."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from math import prod
 from typing import Any
 
 import onnx
@@ -11,6 +12,7 @@ from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.progress import SILENT, Reporter
 from systolith.gen.kit.tables import text_table
 from systolith.gen.quantize.allocate import allocate
+from systolith.gen.quantize.pools import pool_bytes
 from systolith.gen.quantize.quantize import Quantized, quantize
 from systolith.gen.quantize.recipe import Recipe
 from systolith.gen.report.profile import profile
@@ -91,7 +93,7 @@ def mixed(model: onnx.ModelProto, data: Any, recipe: Recipe, choices: Sequence[s
         The chip; cycles are counted on it.
 
     The noise of a layer is that of its results with this layer alone quantized; their sum is
-    minimal. Bytes, ACE and BOPs of layers add up to those of the network; cycles of layers nearly
+    minimal. Bytes of weights in a pool are those of their numbers and of the pool. Bytes, ACE and BOPs of layers add up to those of the network; cycles of layers nearly
     do, and the network as a whole is counted, too: it is never over budget. Raises UserError, also
     where no choice is within the budgets.
     """
@@ -153,11 +155,13 @@ class _Costs:
     """What a quantized network costs: `whole` of {cost: number}, and layer by layer."""
 
     def __init__(self, made, wanted, arch):
-        graph = load(made.model)
+        graph, forms = load(made.model), {row["layer"]: row["weight"] for row in made.rows}
         self.layers = []
         for layer, item in zip(graph.layers, efforts(graph), strict=True):
-            counts = asdict(item.effort)
-            self.layers.append((layer.nodes, {"bytes": counts["weight_bytes"],
+            counts, pools = asdict(item.effort), {
+                bytes_ for name in layer.nodes if forms.get(name) is not None
+                and (bytes_ := pool_bytes(forms[name], prod(layer.weights.shape))) is not None}
+            self.layers.append((layer.nodes, {"bytes": max(pools, default=counts["weight_bytes"]),
                                               "ace": counts["ace"], "bops": counts["bops"]}))
         self.whole = {name: sum(counts[name] for _, counts in self.layers)
                       for name in ("bytes", "ace", "bops")}

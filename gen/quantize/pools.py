@@ -19,8 +19,8 @@ from systolith.hw.formats import Format, Int, parse
 
 from .calibrate import largest
 
-__all__ = ["best_pool", "dual_numbers", "fit_numbers", "fit_pool", "round_to_pool",
-           "weight_form"]
+__all__ = ["best_pool", "dual_numbers", "fit_numbers", "fit_pool", "pool_bytes",
+           "round_to_pool", "weight_form"]
 
 _NAME = re.compile(r"(?:(int\d+):)?pool([2-4])")
 _DUAL = re.compile(r"dual([2-8])")
@@ -41,6 +41,15 @@ def weight_form(name: str) -> tuple[Format, int | None]:
     if form.width <= bits:
         raise ValueError(f"{name!r}: numbers of weights in a pool must have fewer bits than {form}")
     return form, bits
+
+
+def pool_bytes(name: str, weights: int) -> int | None:
+    """Bytes of so many weights of a layer whose format has this name, as numbers of weights in a
+    pool, and of the pool, each rounded up; None where the format is none of a pool."""
+    form, bits = weight_form(name)
+    if bits is None:
+        return None
+    return -(-weights * bits // 8) + -(-(form.width << bits) // 8)
 
 
 def dual_numbers(name: str) -> np.ndarray | None:

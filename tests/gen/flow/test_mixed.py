@@ -44,6 +44,31 @@ def test_bytes_are_within_budget_and_noise_is_least(network):
     assert "800" in found.text() and "b[0]" in found.text()
 
 
+def test_bytes_of_pools_are_those_of_numbers_and_pools(network):
+    """Within budget, and as little noise as any choice has."""
+    forms, bytes_of = ("int8", "pool4", "int6:pool3", "dual4"), {
+        "int8": lambda size: size, "dual4": lambda size: size,
+        "pool4": lambda size: -(-size * 4 // 8) + 16,
+        "int6:pool3": lambda size: -(-size * 3 // 8) + 6}
+    for budget in (1516, 1515, 1100, 750, 585):
+        found = mixed(*network, Recipe(), forms[1:], {"bytes": budget})
+        costs = {chosen: sum(bytes_of[form](size) for size, form in
+                             zip(SIZES.values(), chosen, strict=True))
+                 for chosen in product(forms, repeat=3)}
+        best = min((sum(found.errors[layer][form]
+                        for layer, form in zip(SIZES, chosen, strict=True)), chosen)
+                   for chosen, cost in costs.items() if cost <= budget)
+        mine = tuple(found.formats[layer] for layer in SIZES)
+        assert sum(found.errors[layer][form] for layer, form in found.formats.items()) == (
+            pytest.approx(best[0]))
+        assert found.costs["bytes"] == costs[mine] <= budget
+    assert any("pool" in form for form in mine)
+    least = min(costs.values())
+    with pytest.raises(UserError, match=f"bytes {least - 1}, of which the cheapest formats take "
+                                        f"some {least}"):
+        mixed(*network, Recipe(), forms[1:], {"bytes": least - 1})
+
+
 def test_cycles_are_those_of_the_chip(network):
     arch = Arch(rows=8, columns=8, bus_bits=32, weight_widths=(4, 2), weight_depth=64)
     found = mixed(*network, Recipe(), FORMATS[1:], {"cycles": 0.9}, arch)

@@ -1,6 +1,8 @@
 """What one result and its operand give to the post lane, which makes their scaled sum or product of
 it."""
 
+from typing import Any
+
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
@@ -15,9 +17,18 @@ from systolith.hw.spec.timing import (
 
 from .products import folded_product, product, register
 
-__all__ = ["OperandLane"]
+__all__ = ["OperandLane", "turn_shapes"]
 
 _LAYOUT = isa.layout(isa.Opcode.POST)
+
+
+def turn_shapes(arch: Arch) -> dict[str, Any]:
+    """Shapes of what an operand lane of the chip gives to its post lane, by name."""
+    first, other = operand_image_bits(arch)
+    product, addend = signed(first + other), signed(other + arch.gain_bits)
+    if arch.slope_offsets:
+        return {"number": product, "addend": addend}
+    return {"number": signed(first), "product": product, "addend": addend}
 
 
 class OperandLane(wiring.Component):
@@ -26,7 +37,7 @@ class OperandLane(wiring.Component):
 
     With c the first result and r the operand's distance from its zero point, both as images
     (integers: c as it is), the post lane computes c * gain + r * operand_gain, or c * r * gain for
-    a product: number * gain + addend, with what comes from here. Where slopes come
+    a product: (number or product) * gain + addend, with what comes from here. Where slopes come
     late it multiplies c + r * operand_gain.
 
     Parameters
@@ -46,21 +57,22 @@ class OperandLane(wiring.Component):
     entering : In(1)
         The result and the operand are there.
     valid : In(1)
-        The result is there in the next cycle; else number and addend are 0.
-    number : Out, addend : Out
-        As the post lane takes them: c and r * operand_gain, c * r and 0, or their sum and 0.
+        The result is there in the next cycle; else number, product and addend are 0.
+    number : Out, product : Out, addend : Out
+        As the post lane takes them: number and product are one number, c or c * r, of which one is
+        0, with the addend r * operand_gain or 0. With slopes that come late there is no product:
+        the number is c, c * r or c + r * operand_gain.
     """
 
     def __init__(self, *, arch: Arch) -> None:
         self.arch = arch
-        first, other = operand_image_bits(arch)
         super().__init__({
             "first": In(signed(arch.first_bits)), "operand": In(arch.activation.width),
             "combination": In(_LAYOUT["operand"].shape),
             "operand_gain": In(signed(arch.gain_bits)),
             "operand_zero": In(_LAYOUT["operand_zero"].shape),
             "entering": In(1), "valid": In(1),
-            "number": Out(signed(first + other)), "addend": Out(signed(other + arch.gain_bits)),
+            **{name: Out(shape) for name, shape in turn_shapes(arch).items()},
         })
 
     @property
@@ -104,20 +116,25 @@ class OperandLane(wiring.Component):
                 first, = self._later(m, f"product_{stage}", first)
         for stage in range(self.latency - 2 - 2 * form.floating - cycles):
             first, scaled = self._later(m, f"spare_{stage}", first, scaled)
-        number, addend = (Signal.like(port, name=f"{port.name}_out", reset_less=True)
-                          for port in (self.number, self.addend))
-        with m.If(self.valid):
-            if self.arch.slope_offsets:
-                whole = is_product | (self.combination == isa.Combination.LATE)
-                m.d.sync += [number.eq(Mux(is_product, 0, first) + Mux(whole, scaled, 0)),
-                             addend.eq(Mux(whole, 0, scaled))]
-            else:
-                m.d.sync += [number.eq(Mux(is_product, scaled, first)),
-                             addend.eq(Mux(is_product, 0, scaled))]
-        with m.Else():
-            m.d.sync += [number.eq(0), addend.eq(0)]
-        m.d.comb += [self.number.eq(number), self.addend.eq(addend)]
+        if self.arch.slope_offsets:
+            whole = is_product | (self.combination == isa.Combination.LATE)
+            self._give(m, "number", Mux(is_product, 0, first) + Mux(whole, scaled, 0), Const(1))
+            self._give(m, "addend", scaled, ~whole)
+        else:
+            self._give(m, "number", first, ~is_product)
+            self._give(m, "product", scaled, is_product)
+            self._give(m, "addend", scaled, ~is_product)
         return m
+
+    def _give(self, m, name, value, counts):
+        """An output, which its register's reset makes 0 where it does not count."""
+        port = getattr(self, name)
+        kept = Signal.like(port, name=f"{name}_out", reset_less=True)
+        m.d.comb += port.eq(kept)
+        with m.If(self.valid & counts):
+            m.d.sync += kept.eq(value)
+        with m.Else():
+            m.d.sync += kept.eq(0)
 
     @staticmethod
     def _later(m, stage, *values):

@@ -14,6 +14,7 @@ from systolith.hw.spec.timing import (
     product_latency,
 )
 
+from .operand_lane import turn_shapes
 from .products import product, register
 from .rounding import nearest_float, nearest_integer
 
@@ -48,9 +49,9 @@ class PostLane(wiring.Component):
         shift and addend for sums below zero; an offset. Addends are the highest bits of numbers of
         `multiplier_bits` bits, ties are those of `rounding.nearest`. 0 in a second turn, but for
         the slope below zero and the offset where that turn is `bent`.
-    again, number, addend, gain, gain_shift, gain_ties : In
-        Only on chips with operands: a second turn, what is multiplied and what is added, both 0 in
-        a first turn; the factor, the shift and the ties.
+    again, number, product, addend, gain, gain_shift, gain_ties : In
+        Only on chips with operands: a second turn; what `OperandLane` gives, 0 in a first turn; the
+        factor, the shift and the ties.
     bent : In(1), coarse : In(1)
         Only on chips with offsets: slopes below zero and offsets are those of this turn; the unit
         of offsets is that of first results, see `Arch.offset_unit`.
@@ -69,8 +70,7 @@ class PostLane(wiring.Component):
     def __init__(self, *, arch: Arch) -> None:
         self.arch = arch
         operands = {
-            "again": In(1), "number": In(signed(sum(operand_image_bits(arch)))),
-            "addend": In(signed(operand_image_bits(arch)[1] + arch.gain_bits)),
+            "again": In(1), **{name: In(shape) for name, shape in turn_shapes(arch).items()},
             "gain": In(signed(arch.gain_bits)), "gain_shift": In(SHIFT_BITS), "gain_ties": In(2),
         } if arch.operand_depth else {}
         bent = {"bent": In(1), "coarse": In(1)} if arch.slope_offsets else {}
@@ -123,7 +123,8 @@ class PostLane(wiring.Component):
             return total
         # A window's sum must outlast the turns of other results between its words.
         window = Signal(signed(bits), reset_less=True)
-        summed = self.accumulator + Mux(self.more, window, bias | self.number)
+        number = self.number if self.arch.slope_offsets else self.number | self.product
+        summed = self.accumulator + Mux(self.more, window, bias | number)
         with m.If(self.counts):
             m.d.sync += window.eq(summed)
         if len(total) == bits:
@@ -155,8 +156,8 @@ class PostLane(wiring.Component):
             items, slopes = ({name: register(m, item, f"{kind}{name}_1") for name, item in
                               some.items()} for kind, some in (("", items), ("below_", slopes)))
         # Three choices in one LUT of six inputs: a second turn's, a slope's, or the plain one.
-        if arch.operand_depth:
-            items["addend"] = items.pop("operand") | items.get("addend", Const(0, 1))
+        operand = items.pop("operand", None)
+        if operand is not None:
             again = register(m, self.again, "again_1") if arch.leaky else self.again
             turn = {"factor": self.gain, "shift": self.gain_shift, "ties": self.gain_ties}
             items |= {name: Mux(again, other, items[name]) for name, other in turn.items()
@@ -167,9 +168,10 @@ class PostLane(wiring.Component):
             below = (number < 0) & ~straight
             items |= {name: Mux(below, slope, items[name]) for name, slope in slopes.items()}
             number = register(m, number, "number_chosen")
+        own = items.pop("addend", None)
         items = {name: register(m, item, f"{name}_chosen") for name, item in items.items()}
-
-        factor, addend = items.pop("factor"), items.pop("addend", None)
+        addend = self._elaborate_addend(m, operand, own)
+        factor = items.pop("factor")
         cycles = product_latency(arch, len(number), len(factor), addend is not None)
         for cycle in range(cycles):
             items = {name: register(m, item, f"{name}_product_{cycle}")
@@ -180,6 +182,21 @@ class PostLane(wiring.Component):
             for cycle in range(1 if few_stages(arch) else 3):
                 offset = register(m, offset, f"offset_shift_{cycle}")
         return scaled, items["shift"], items.get("ties", Const(0, 2)), offset
+
+    def _elaborate_addend(self, m, operand, own):
+        """A turn's addend, one cycle later: an operand's or the turn's own, of which one is 0 (both
+        are None where there are none)."""
+        some = operand if own is None else own
+        if operand is None or own is None:
+            return some if some is None else register(m, some, "addend_chosen")
+        # an own addend is the shorter one: its sign sets the register's upper bits
+        chosen, low = Signal.like(operand, name="addend_chosen", reset_less=True), len(own) - 1
+        m.d.sync += chosen[:low].eq(operand[:low] | own[:low])
+        with m.If(own[-1]):
+            m.d.sync += chosen[low:].eq(-1)
+        with m.Else():
+            m.d.sync += chosen[low:].eq(operand[low:])
+        return chosen
 
     def _elaborate_offset(self, offset):
         """The offset of this turn, in 2**-OFFSET_FRACTION of its result's steps."""

@@ -72,26 +72,33 @@ def _nearest_integer(m, number, shift, limit, ties, offset, luts, keep):
     five."""
     fraction = TIE_BITS + 1
     inner = limit if offset is None else limit + 1      # what an offset brings back is kept
-    bits = Cat(Const(0, fraction), number)
-    negative, beyond = number[-1], Const(0)
-    # The largest step first, so that what the smaller ones need not see is dropped at once. Two
-    # steps a cycle are a choice of four for each bit.
-    while len(shift):
-        place = len(shift) // 2 * 2 - 2 + len(shift) % 2 * 2
-        before = bits
-        for level in reversed(range(place, len(shift))):
-            step = 1 << level
-            kept = inner + 1 + fraction + step - 1
-            bits, lost = _shift_right(bits, shift[level], step, kept, negative)
-            beyond |= lost
-        if luts and len(shift) - place == 2:
-            bits = _one_of_four(before, shift[place:], 1 << place, kept, negative)
+    now = {"shifted": Cat(Const(0, fraction), number), "shift": shift, "beyond": Const(0),
+           "negative": number[-1], "ties": ties}
+
+    def shifted(place, below, dropped=0, **found):
+        """What comes after a shift by the number's bits from `place` on, of all bits but the lowest
+        `dropped`; so many bits `below` the integer are wanted of it."""
+        bits, lost = _shift_by_four(now["shifted"][dropped:], now["shift"][place:], 1 << place,
+                                    inner + 1 + below, now["negative"], luts)
+        found = {**now, **found, "shifted": bits, "shift": now["shift"][:place],
+                 "beyond": now["beyond"] | lost}
         after = keep if place else register
+        return {name: after(m, value, f"{name}_{place}") for name, value in found.items()
+                if len(value)}
+
+    # The largest step first, so that what the smaller ones need not see is dropped at once.
+    now = shifted(4, fraction + 15)
+    if offset is None:
+        now = shifted(2, 5, TIE_BITS - 1, **_alike(now["shifted"], now["shift"][2:]))
+        tie = _tie(now["shifted"], now["shift"], now.pop("low"), now.pop("alike"))
+        now = shifted(0, 1, 1, tie=tie)
+        tie, half, whole = now["tie"], now["shifted"][0], now["shifted"][1:]
+        beyond, negative, ties = (now[name] for name in ("beyond", "negative", "ties"))
+    else:
+        now = shifted(2, fraction + 3)
+        now = shifted(0, fraction)
         bits, beyond, negative, ties = (
-            after(m, value, f"{name}_{place}") for name, value in
-            (("shifted", bits), ("beyond", beyond), ("negative", negative), ("ties", ties)))
-        shift = keep(m, shift[:place], f"shift_{place}") if place else shift[:0]
-    if offset is not None:
+            now[name] for name in ("shifted", "beyond", "negative", "ties"))
         beyond |= bits[-1] ^ negative
         summed = bits.as_signed() + Cat(Const(0, fraction - OFFSET_FRACTION), offset).as_signed()
         above = summed[fraction + limit:-1]
@@ -101,20 +108,61 @@ def _nearest_integer(m, number, shift, limit, ties, offset, luts, keep):
             register(m, value, f"{name}_offset") for name, value in
             (("shifted", summed[:fraction + limit + 1]), ("beyond", beyond),
              ("negative", negative), ("ties", ties)))
-    rest, half, whole = bits[:fraction - 1], bits[fraction - 1], bits[fraction:]
-    # A tie's fraction is 0.1000... or 0.0111...
-    tie = rest == (~half).replicate(len(rest))
+        rest, half, whole = bits[:fraction - 1], bits[fraction - 1], bits[fraction:]
+        tie = rest == (~half).replicate(len(rest))
     up = Mux(tie & ties.any(), whole[0] ^ ties[1], half)
     return (keep(m, whole, "whole"), keep(m, up, "up"),
             keep(m, beyond | (whole[limit] ^ negative), "beyond"), keep(m, negative, "negative"))
 
 
-def _one_of_four(bits, times, step, kept, negative):
-    """`kept` bits of bits >> times * step, of two bits of `times`; the choice is written so that
-    neighbours have nothing in common and each of them is one LUT."""
+#: A tie's fraction is 0.1000... or 0.0111...: TIE_BITS bits below a half are alike, and other than
+#: it. Before the last two shifts, by 0 to 3 times four and by 0 to 3, they are so many whole groups
+#: of four neighbours, and parts of one below and of one above these.
+_GROUPS = (TIE_BITS - 1) // 4 - 1
+assert (TIE_BITS - 1) % 4 == 0
+
+
+def _alike(bits, fours):
+    """Of a number that is to be shifted by that many fours: whether the bits of the whole groups
+    are alike, and the bits of the group below them."""
+    groups = [_same(bits[4 * n:4 * n + 5]) for n in range(1, _GROUPS + 4)]
+    return {"alike": _choose(fours, [Cat(groups[n:n + _GROUPS]).all() for n in range(4)]),
+            "low": _choose(fours, [bits[4 * n:4 * n + 5] for n in range(4)])}
+
+
+def _tie(bits, shift, low, alike):
+    """Whether a number is a tie, of which all but the last two bits of the shift is done: of its
+    bits from the group above on, `alike` and `low` as of `_alike`."""
+    return alike & _choose(shift, [_same(low[n:]) & _same(bits[:n + 1]) & (bits[n] ^ bits[n + 1])
+                                   for n in range(4)])
+
+
+def _same(bits):
+    """Whether all bits are the same."""
+    return bits.all() | ~bits.any()
+
+
+def _choose(number, values):
+    """One of four values, by a number of two bits, so written that it is one LUT a bit."""
+    zero, one, two, three = values
+    return Mux(number[0] ^ number[1], Mux(number[0], one, two), Mux(number[0], three, zero))
+
+
+def _shift_by_four(bits, times, step, kept, negative, luts):
+    """`kept` bits of bits >> times * step, of two bits of `times`, and whether what is above them
+    is not all sign. `luts`: as choices of four; neighbours then have nothing in common."""
+    if not luts:
+        bits, lost = _shift_right(bits, times[1], 2 * step, kept + step, negative)
+        bits, also = _shift_right(bits, times[0], step, kept, negative)
+        return bits, lost | also
     wide = Cat(bits, negative.replicate(max(0, kept + 3 * step - len(bits))))
-    zero, one, two, three = (wide[n * step:n * step + kept] for n in range(4))
-    return Mux(times[0] ^ times[1], Mux(times[0], one, two), Mux(times[0], three, zero))
+    # what is lost by the number of steps that are not made
+    above = bits[kept:] ^ negative.replicate(max(0, len(bits) - kept))
+    lost = [above[n * step:(n + 1) * step].any() for n in range(3)]
+    stays = [~times.any(), ~times[1], ~times.all()]
+    return (_choose(times, [wide[n * step:n * step + kept] for n in range(4)]),
+            above[3 * step:].any() | Cat(one & stay for one, stay in
+                                         zip(lost, stays, strict=True)).any())
 
 
 def _shift_right(bits, do, step, kept, negative):

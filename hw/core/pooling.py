@@ -59,12 +59,16 @@ class Pooling(wiring.Component):
             m.d.sync += delayed.eq(stages[-1])
             stages.append(delayed)
         m.d.comb += self.pooled.eq(stages[-1])
+        # One comparison does for both: a column has ended where no word of it follows.
+        within = Signal()
+        m.d.comb += within.eq(self.mark.valid & ~self.mark.column)
         for lane in range(self.arch.post_lanes):
-            self._elaborate_lane(m, lane, mark)
+            self._elaborate_lane(m, lane, mark, within)
         return m
 
-    def _elaborate_lane(self, m, lane, mark):
-        """`mark` is that of the word that `column` holds."""
+    def _elaborate_lane(self, m, lane, mark, within):
+        """`mark` is that of the word that `column` holds; `within`: the following word is compared
+        with it, of the same column; else it is compared with the columns before."""
         new, following, shape = self.results[lane], self.mark, signed(self.arch.first_bits)
         column, known = (Signal(shape, name=f"{name}_{lane}", reset_less=True)
                          for name in ("column", "known"))
@@ -73,14 +77,14 @@ class Pooling(wiring.Component):
             least = [self.least[lane], register(m, self.least[lane], f"least_{lane}")]
 
         # Either of two equal results may be taken.
-        with m.If(following.valid & (following.column | self.summed
-                                     | (less(column, new) ^ least[0]))):
+        smaller = less(column, Mux(within, new, known))
+        with m.If(following.valid & (following.column | self.summed | (smaller ^ least[0]))):
             m.d.sync += column.eq(new)
 
         # The window's columns before this one; at its first word what is kept for it.
         better = Signal(name=f"better_{lane}")
         m.d.comb += better.eq(self.summed | (mark.first & ~mark.carried)
-                              | (less(known, column) ^ least[1]))
+                              | (~within & ~(smaller ^ least[1])))
         # At a window's begin `column` is the last one of the window before it, that of another
         # chunk; the last column of this chunk's window before is as many windows ago as chunks.
         kept, carried = column, following.valid & following.carried

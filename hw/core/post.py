@@ -19,7 +19,7 @@ from systolith.hw.spec.widths import payload
 from .accumulator import integer_of
 from .blocks import place
 from .map_address import MapAddress
-from .operand_lane import OperandLane
+from .operand_lane import OperandLane, turn_shapes
 from .pooling import Pooling
 from .post_lane import PostLane
 from .products import register
@@ -136,15 +136,16 @@ class Post(ExecutionUnit):
 
         # What is written: sums as they are, combined results, or pooled ones.
         pooled, entered = pooling.pooled, marks[self.entry + 1]
-        codes = Cat(_code(value, arch.activation) for value in (
-            _each(operand, results, pooling.best) if arch.operand_depth else pooling.best))
         chosen = _choose(operand, mark, pooled) if arch.operand_depth else pooled
         valid = Mux(operand, mark.valid & mark.again, pooled.valid & pooled.last)
         written = _choose(fields.raw, entered, chosen)
         m.d.comb += [writer.mark.eq(written),
                      writer.mark.valid.eq(Mux(fields.raw, entered.valid, valid)),
-                     writer.codes.eq(codes),
+                     writer.results.eq(pooling.best),
                      *(writer.raws[lane].eq(raw) for lane, raw in enumerate(raws))]
+        if arch.operand_depth:
+            m.d.comb += [writer.combines.eq(operand), *(
+                writer.combined[lane].eq(result) for lane, result in enumerate(results))]
         self._elaborate_writes(m, fields, marks, ahead, reader, writer)
         return m
 
@@ -311,15 +312,15 @@ class Post(ExecutionUnit):
         m.d.comb += [factor.eq(fields[name]) for name, factor in factors.items()]
         ports = []
         for lane in range(lanes):
-            number = Signal.like(self.operand_lane.number, name=f"number_{lane}")
-            addend = Signal.like(self.operand_lane.addend, name=f"addend_{lane}")
+            given = {name: Signal(shape, name=f"{name}_{lane}")
+                     for name, shape in turn_shapes(arch).items()}
             m.submodules[f"operand_lane_{lane}"] = place(
                 self.operand_lane, "systolith_operand_lane", first=pooling.best[lane],
                 operand=operands.word_select(lane, width), combination=fields.operand,
                 operand_gain=factors["operand_gain"], operand_zero=fields.operand_zero,
-                entering=returning.valid, valid=back.valid, number=number, addend=addend)
+                entering=returning.valid, valid=back.valid, **given)
             ports.append(dict(
-                again=marks[self.entry].again, number=number, addend=addend, gain=factors["gain"],
+                again=marks[self.entry].again, **given, gain=factors["gain"],
                 gain_shift=fields.operand_shift, gain_ties=fields.operand_ties))
         return ports
 
@@ -355,7 +356,14 @@ class Post(ExecutionUnit):
                 number=address, ordered=found,
                 write_enable=self.table_enable, write_address=self.table_address,
                 write_data=self.table_data)
-            results.append(register(m, Mux(late, found, number), f"result_{lane}"))
+            result = Signal(number.shape(), name=f"result_{lane}", reset_less=True)
+            m.d.sync += result.eq(Mux(late, found, number))
+            if self.arch.activation.uniform:
+                # The bits between a code and its sign need not repeat the sign, as codes that are
+                # looked up are compared with each other alone: a reset instead of a choice.
+                with m.If(late):
+                    m.d.sync += result[self.arch.activation.width:-1].eq(0)
+            results.append(result)
         return results, mark
 
     def _elaborate_writes(self, m, fields, marks, ahead, reader, writer):
@@ -392,16 +400,3 @@ def _share(some, fields):
 def _choose(condition, one, other):
     """A mark: `one` where the condition holds, else `other`."""
     return data.View(one.shape(), Mux(condition, one.as_value(), other.as_value()))
-
-
-def _each(condition, ones, others):
-    """`one` where the condition holds, else `other`, lane by lane."""
-    return [Mux(condition, one, other) for one, other in zip(ones, others, strict=True)]
-
-
-def _code(ordered, form):
-    """The code of an ordered integer."""
-    if form.floating:
-        magnitude = Mux(ordered < 0, -ordered, ordered)[:form.width - 1]
-        return Cat(magnitude, ordered < 0)
-    return ordered[:form.width]

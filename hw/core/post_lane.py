@@ -9,7 +9,6 @@ from systolith.hw.spec.timing import (
     few_stages,
     lane_limit_bits,
     lane_number_bits,
-    operand_image_bits,
     post_lane_latency,
     product_latency,
 )

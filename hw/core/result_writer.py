@@ -44,8 +44,11 @@ class ResultWriter(wiring.Component):
         Results of the instruction whose fields are these follow.
     mark : In(mark_layout(arch))
         Valid: results of a whole window are at `codes` or `raws`.
-    codes : In(arch.post_lanes * activation.width)
-        One code a channel.
+    results : In(ArrayLayout(signed(arch.first_bits), arch.post_lanes)), combined : In(as results)
+        One ordered integer a channel: pooled results, or, if the chip has operands, those combined
+        with one; their lowest bits are integers' codes.
+    combines : In(1)
+        The instruction's results are the combined ones.
     raws : In(ArrayLayout(signed(arch.accumulator_bits + 1), arch.post_lanes))
         One raw sum a channel.
     written : Out(1)
@@ -72,9 +75,11 @@ class ResultWriter(wiring.Component):
 
     def __init__(self, *, arch: Arch) -> None:
         self.arch = arch
+        results = data.ArrayLayout(signed(arch.first_bits), arch.post_lanes)
         super().__init__({
             "begin": In(1), "fields": In(fields_layout(arch)), "mark": In(mark_layout(arch)),
-            "codes": In(arch.post_lanes * arch.activation.width),
+            "results": In(results),
+            **({"combined": In(results), "combines": In(1)} if arch.operand_depth else {}),
             "raws": In(data.ArrayLayout(signed(arch.accumulator_bits + 1), arch.post_lanes)),
             "written": Out(1), "finish": Out(1), "item": Out(arch.item_bits),
             "write_enable": Out(arch.slots),
@@ -89,7 +94,7 @@ class ResultWriter(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         arch, fields = self.arch, self.fields
-        group, raw, signs = self._elaborate_chunks(m)
+        item, signs = self._elaborate_chunks(m)
         m.submodules.map = address = MapAddress(max(
             len(self.write_address), len(self.copy_address) if arch.operand_depth else 0))
         # All that a write needs is decided on in the cycle before it.
@@ -107,12 +112,12 @@ class ResultWriter(wiring.Component):
             *(address.fields[name].eq(fields[name]) for name, _ in address.fields.shape()),
             address.step.eq(complete), address.last_x.eq(end_row),
             self.written.eq(complete), self.finish.eq(end),
-            self.item.eq(Mux(fields.raw, raw, group)),
+            self.item.eq(item),
             self.write_address.eq(address.word),
             self.write_enable.eq(enable), self.writes.eq(following.any()),
             self.upcoming_odd.eq(address.upcoming_odd),
         ]
-        words = group.replicate(arch.groups_per_word)
+        words = item[:arch.group_bits].replicate(arch.groups_per_word)
         slots = (1 << fields.slot)[:arch.slots]
         if arch.banks > 1:
             slots = self._copies(m, slots)
@@ -164,29 +169,37 @@ class ResultWriter(wiring.Component):
         ]
 
     def _elaborate_chunks(self, m):
-        """Registers of the group, the raw chunk and, on chips with signs or halves, those of the
-        group."""
+        """Registers of the item, a group or a raw chunk, and, on chips with signs or halves, those
+        of the group."""
         arch = self.arch
-        group = Signal(arch.group_bits, reset_less=True)
-        raw = Signal(arch.post_lanes * arch.raw_bits, reset_less=True)
+        # One register for both: choosing what comes in shares its LUTs with the choice of codes.
+        item = Signal(arch.item_bits, name="item_kept", reset_less=True)
+        codes = Signal(arch.post_lanes * arch.activation.width)
+        m.d.comb += codes.eq(Cat(
+            _code(Mux(self.combines, self.combined[lane], self.results[lane])
+                  if arch.operand_depth else self.results[lane], arch.activation)
+            for lane in range(arch.post_lanes)))
         part, width = arch.part, arch.activation.width
         signs = None if part is None else Signal(arch.group * part.width, name="signs",
                                                  reset_less=True)
         with m.If(self.mark.valid):
-            if arch.chunks == 1:
-                # Amaranth drops an assignment to the word that a number of no bits selects, in
-                # Verilog alone, where another one to the same signal comes before it
-                m.d.sync += group.eq(self.codes)
-            else:
-                with m.If(self.mark.chunk == 0):        # chunks that are left out are 0
-                    m.d.sync += group.eq(0)
-                m.d.sync += group.word_select(self.mark.chunk, len(self.codes)).eq(self.codes)
-            m.d.sync += raw.eq(Cat(_extend(value, arch.raw_bits) for value in self.raws))
+            with m.If(self.fields.raw):
+                m.d.sync += item.eq(Cat(_extend(value, arch.raw_bits) for value in self.raws))
+            with m.Else():
+                if arch.chunks == 1:
+                    # Amaranth drops an assignment to the word that a number of no bits selects, in
+                    # Verilog alone, where another one to the same signal comes before it
+                    m.d.sync += item.eq(codes)
+                else:
+                    with m.If(self.mark.chunk == 0):        # chunks that are left out are 0
+                        m.d.sync += item.eq(0)
+                    m.d.sync += item[:arch.group_bits].word_select(
+                        self.mark.chunk, len(codes)).eq(codes)
             if part is not None and signs is not None:
-                codes = [self.codes.word_select(n, width) for n in range(arch.post_lanes)]
-                parts = Cat(~code[-1] if part.binary else code[:part.width] for code in codes)
+                each = [codes.word_select(n, width) for n in range(arch.post_lanes)]
+                parts = Cat(~code[-1] if part.binary else code[:part.width] for code in each)
                 m.d.sync += signs.word_select(self.mark.chunk, len(parts)).eq(parts)
-        return group, raw, signs
+        return item, signs
 
     def _elaborate_items(self, m, push):
         """The queue to the store unit, and the count of its free places. A place is taken when an
@@ -202,6 +215,14 @@ class ResultWriter(wiring.Component):
             self.room.eq(free[0]),
             queue.write.eq(push), queue.item.eq(self.item),
         ]
+
+
+def _code(ordered, form):
+    """The code of an ordered integer."""
+    if form.floating:
+        magnitude = Mux(ordered < 0, -ordered, ordered)[:form.width - 1]
+        return Cat(magnitude, ordered < 0)
+    return ordered[:form.width]
 
 
 def _extend(value, bits):

@@ -357,12 +357,14 @@ class Post(ExecutionUnit):
                 write_enable=self.table_enable, write_address=self.table_address,
                 write_data=self.table_data)
             result = Signal(number.shape(), name=f"result_{lane}", reset_less=True)
-            m.d.sync += result.eq(Mux(late, found, number))
-            if self.arch.activation.uniform:
-                # The bits between a code and its sign need not repeat the sign, as codes that are
-                # looked up are compared with each other alone: a reset instead of a choice.
-                with m.If(late):
-                    m.d.sync += result[self.arch.activation.width:-1].eq(0)
+            # The bits between a code and its sign need not repeat the sign, as codes that are
+            # looked up are compared with each other alone: 0 by a reset instead of a choice.
+            width = self.arch.activation.width
+            m.d.sync += [result[:width].eq(Mux(late, found[:width], number[:width])),
+                         result[-1].eq(Mux(late, found[-1], number[-1])),
+                         result[width:-1].eq(number[width:-1])]
+            with m.If(late):
+                m.d.sync += result[width:-1].eq(0)
             results.append(result)
         return results, mark
 

@@ -173,7 +173,7 @@ class ResultWriter(wiring.Component):
         of the group."""
         arch = self.arch
         # One register for both: choosing what comes in shares its LUTs with the choice of codes.
-        item = Signal(arch.item_bits, name="item_kept", reset_less=True)
+        item = Signal(arch.item_bits, reset_less=True)
         codes = Signal(arch.post_lanes * arch.activation.width)
         m.d.comb += codes.eq(Cat(
             _code(Mux(self.combines, self.combined[lane], self.results[lane])

@@ -41,9 +41,10 @@ def nearest_integer(m: Module, number: Value, shift: Value, *, limit: int, ties:
     keep = _through if few else register
     whole, up, beyond, negative = _nearest_integer(
         m, number, shift, limit, ties, offset, luts, keep)
-    # Not more than the least one, and more than the largest.
-    under = keep(m, Mux(beyond, negative, _at_most(whole, low, up)), "under")
-    over = keep(m, Mux(beyond, ~negative, ~_at_most(whole, high, up)), "over")
+    # What is rounded up is at most the least one where it is less before, and at least the largest
+    # one where it is not less than that.
+    under = keep(m, Mux(beyond, negative, less(whole.as_signed(), low)), "under")
+    over = keep(m, Mux(beyond, ~negative, ~less(whole.as_signed(), high)), "over")
     whole, low, high = (keep(m, item, f"{name}_clip") for name, item in
                         (("whole", whole), ("low", low), ("high", high)))
     up = keep(m, up, "up_clip") & ~under & ~over
@@ -58,12 +59,6 @@ def _through(m, value, name):
     signal = Signal(value.shape(), name=name)
     m.d.comb += signal.eq(value)
     return signal
-
-
-def _at_most(one, other, up):
-    """Whether one + up <= other, of signed numbers and a bit: 2 * one + up < 2 * other + 1, by one
-    chain of carries."""
-    return less(Cat(up, one).as_signed(), Cat(Const(1, 1), other).as_signed())
 
 
 def _nearest_integer(m, number, shift, limit, ties, offset, luts, keep):
@@ -126,15 +121,24 @@ def _alike(bits, fours):
     """Of a number that is to be shifted by that many fours: whether the bits of the whole groups
     are alike, and the bits of the group below them."""
     groups = [_same(bits[4 * n:4 * n + 5]) for n in range(1, _GROUPS + 4)]
-    return {"alike": _choose(fours, [Cat(groups[n:n + _GROUPS]).all() for n in range(4)]),
+    inner = groups[3:_GROUPS]                   # in any case; the others where they are in
+    below = [group | (fours > n) for n, group in enumerate(groups[:3])]
+    above = [group | (fours < n) for n, group in enumerate(groups[_GROUPS:], 1)]
+    return {"alike": Cat(inner, below, above).all(),
             "low": _choose(fours, [bits[4 * n:4 * n + 5] for n in range(4)])}
 
 
 def _tie(bits, shift, low, alike):
     """Whether a number is a tie, of which all but the last two bits of the shift is done: of its
     bits from the group above on, `alike` and `low` as of `_alike`."""
-    return alike & _choose(shift, [_same(low[n:]) & _same(bits[:n + 1]) & (bits[n] ^ bits[n + 1])
-                                   for n in range(4)])
+    # from the highest bit of the group below on, and from the lowest one of the group above
+    other = [bit ^ low[4] for bit in low[:4]]
+    end = [bit ^ bits[0] for bit in bits[1:5]]
+    below = ~(other[3] | (other[2] & ~shift.all()) | (other[1] & ~shift[1])
+              | (other[0] & ~shift.any()))
+    upper = Mux(shift[0], ~end[2] & end[3], end[2])
+    above = Mux(shift[1], ~end[0] & ~end[1] & upper, Mux(shift[0], ~end[0] & end[1], end[0]))
+    return alike & below & above
 
 
 def _same(bits):

@@ -89,7 +89,14 @@ class Bench:
                                        "whole": 1, "end": 1, "end_row": 1})
                     await self.tick(ctx)
                     ctx.set(dut.reserve, 0)
-                ctx.set(dut.codes, joined(codes, WIDTH))
+                # combined results, or pooled ones; the others do not matter
+                numbers, others = ([draw.randrange(-top, top) for _ in range(LANES)]
+                                   for top in 2 * [1 << ARCH.first_bits - 1])
+                numbers = [(number & -1 << WIDTH) + code
+                           for number, code in zip(numbers, codes, strict=True)]
+                ctx.set(dut.combines, i.operand != 0)
+                ctx.set(dut.combined, numbers if i.operand else others)
+                ctx.set(dut.results, others if i.operand else numbers)
                 ctx.set(dut.raws, raws)
                 ctx.set(dut.mark, {
                     "valid": 1, "chunk": chunk, "whole": chunk == chunks - 1,
@@ -163,4 +170,5 @@ def test_no_more_items_are_begun_than_the_store_unit_has_room_for():
 def test_the_codes_are_in_the_verilog_too(lanes):
     """Amaranth can drop an assignment that its own simulator executes."""
     text = verilog.convert(ResultWriter(arch=replace(ARCH, post_lanes=lanes)), emit_src=False)
-    assert re.search(r"= codes\s*;", text)
+    codes = re.search(r"assign codes = \{ (.*) \};", text)
+    assert codes and text.count(f"{codes[1]} }};") > 1

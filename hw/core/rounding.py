@@ -43,13 +43,13 @@ def nearest_integer(m: Module, number: Value, shift: Value, *, limit: int, ties:
         m, number, shift, limit, ties, offset, luts, keep)
     # What is rounded up is at most the least one where it is less before, and at least the largest
     # one where it is not less than that.
-    under = keep(m, Mux(beyond, negative, less(whole.as_signed(), low)), "under")
-    over = keep(m, Mux(beyond, ~negative, ~less(whole.as_signed(), high)), "over")
+    under = keep(m, Mux(beyond, negative, less(whole, low)), "under")
+    over = keep(m, Mux(beyond, ~negative, ~less(whole, high)), "over")
     whole, low, high = (keep(m, item, f"{name}_clip") for name, item in
                         (("whole", whole), ("low", low), ("high", high)))
     up = keep(m, up, "up_clip") & ~under & ~over
     # The choice shares its LUTs with the addition, as the second operand; `up` is its carry.
-    chosen = Mux(under, low, Mux(over, high, whole)).as_signed()
+    chosen = Mux(under, low, Mux(over, high, whole))
     return register(m, (Cat(Const(1, 1), zero_point).as_signed()
                         + Cat(up, chosen).as_signed())[1:len(low) + 1].as_signed(), "value")
 
@@ -106,7 +106,7 @@ def _nearest_integer(m, number, shift, limit, ties, offset, luts, keep):
         rest, half, whole = bits[:fraction - 1], bits[fraction - 1], bits[fraction:]
         tie = rest == (~half).replicate(len(rest))
     up = Mux(tie & ties.any(), whole[0] ^ ties[1], half)
-    return (keep(m, whole, "whole"), keep(m, up, "up"),
+    return (keep(m, whole.as_signed(), "whole"), keep(m, up, "up"),
             keep(m, beyond | (whole[limit] ^ negative), "beyond"), keep(m, negative, "negative"))
 
 

@@ -56,8 +56,8 @@ class PostLane(wiring.Component):
         of offsets is that of first results, see `Arch.offset_unit`.
     zero_point, low, high : In
         What is added to an integer, `late[0]` cycles before the result comes, and its limits before
-        that is added, `late[1]` cycles before, as ordered integers; all less than 2**rounded_bits
-        away from 0 but for `low` and `high`, of twice that.
+        that is added, `late[1]` cycles before, as ordered integers; of integers all from
+        -2**rounded_bits to 2**rounded_bits - 1.
     ordered : Out(signed(arch.first_bits))
         The result as an ordered integer: integers' value, floats' sign and magnitude, 0 or 1.
     raw_out : Out(signed(arch.accumulator_bits + 1))

@@ -334,7 +334,7 @@ def _zero_point_is_near_the_limits(i: Instruction, arch: Arch) -> str | None:
     if _final(i, arch) and arch.activation.uniform:
         # What is beyond the integers that are rounded must be beyond the limits, too.
         reach = 1 << arch.rounded_bits
-        least, most = max(-reach, i.high - reach), min(reach - 1, i.low + reach)
+        least, most = max(-reach, i.high - reach + 1), min(reach - 1, i.low + reach)
         if not least <= i.zero_point <= most:
             return f"zero_point must be from {least} to {most}, and is {i.zero_point}"
     return None

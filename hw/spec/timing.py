@@ -261,7 +261,7 @@ def lane_factor_bits(arch: Arch) -> int:
 
 def lane_limit_bits(arch: Arch) -> int:
     """Bits of a signed number that holds every limit of a result less its zero point."""
-    return max(arch.first_bits, arch.rounded_bits + 1) + arch.activation.uniform
+    return max(arch.first_bits, arch.rounded_bits + 1)
 
 
 def operand_image_bits(arch: Arch) -> tuple[int, int]:

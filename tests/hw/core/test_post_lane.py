@@ -97,7 +97,8 @@ def test_every_stage_rounds_as_the_numerics_say(activation, weight, accumulator,
     reach = 1 << arch.rounded_bits
     constants = [(rng.randint(-largest - 1, largest), -largest - 1, largest), (0, *clip),
                  # the farthest zero points
-                 (min(reach - 1, clip[0] + reach), *clip), (max(-reach, clip[1] - reach + 1), *clip)]
+                 (min(reach - 1, clip[0] + reach), *clip),
+                 (max(-reach, clip[1] - reach + 1), *clip)]
     vectors = []
     for facts in constants:
         batch = []

@@ -10,8 +10,10 @@ from systolith.hw.spec import isa
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.timing import (
     folded_operands,
+    gain_by_pooling,
     operand_image_bits,
     operand_lane_latency,
+    pooled_bits,
     product_latency,
 )
 
@@ -47,13 +49,15 @@ class OperandLane(wiring.Component):
 
     Members
     -------
-    first : In(signed(arch.first_bits))
+    first : In(signed(pooled_bits(arch)))
         c as an ordered integer.
     operand : In(activation.width)
         A code.
     combination, operand_gain, operand_zero : In
         The POST instruction's fields (`combination`: its operand), to be held while results are on
         their way; `operand_zero` is a number of the activation format.
+    load : In(1)
+        On chips with `timing.gain_by_pooling`, instead of `operand_gain`: it stands at `first`.
     entering : In(1)
         The result and the operand are there.
     valid : In(1)
@@ -67,9 +71,10 @@ class OperandLane(wiring.Component):
     def __init__(self, *, arch: Arch) -> None:
         self.arch = arch
         super().__init__({
-            "first": In(signed(arch.first_bits)), "operand": In(arch.activation.width),
+            "first": In(signed(pooled_bits(arch))), "operand": In(arch.activation.width),
             "combination": In(_LAYOUT["operand"].shape),
-            "operand_gain": In(signed(arch.gain_bits)),
+            **({"load": In(1)} if gain_by_pooling(arch) else
+               {"operand_gain": In(signed(arch.gain_bits))}),
             "operand_zero": In(_LAYOUT["operand_zero"].shape),
             "entering": In(1), "valid": In(1),
             **{name: Out(shape) for name, shape in turn_shapes(arch).items()},
@@ -93,9 +98,9 @@ class OperandLane(wiring.Component):
             first, other = (_signed(image[:-1], image[-1]) for image in (first, other))
         else:
             other = other.as_signed() - self.operand_zero
+        is_product, loads = self.combination == isa.Combination.PRODUCT, gain_by_pooling(self.arch)
+        factor = first if loads else Mux(is_product, first[:bits[0]].as_signed(), self.operand_gain)
         first, other = first[:bits[0]].as_signed(), other[:bits[1]].as_signed()
-        is_product = self.combination == isa.Combination.PRODUCT
-        factor = Mux(is_product, first, self.operand_gain)
         if folded_operands(self.arch):
             cycles, entering = 2, self.entering
             for stage in range(2 * form.floating):
@@ -103,7 +108,10 @@ class OperandLane(wiring.Component):
             held = []
             for name, value in (("first", first), ("other", other), ("factor", factor)):
                 held.append(Signal(value.shape(), name=f"{name}_held", reset_less=True))
-                with m.If(entering):
+                takes = entering
+                if name == "factor" and loads:
+                    takes = self.load | (entering & is_product)
+                with m.If(takes):
                     m.d.sync += held[-1].eq(value)
             first, other, factor = held
             scaled = folded_product(m, factor, other, register(m, entering, "entered"), "scaled")

@@ -4,7 +4,7 @@ from amaranth.hdl import Const, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from systolith.hw.spec.arch import Arch
-from systolith.hw.spec.timing import POOLING
+from systolith.hw.spec.timing import POOLING, gain_by_pooling, pooled_bits
 
 from .products import less, register
 from .window_reader import mark_layout
@@ -34,7 +34,9 @@ class Pooling(wiring.Component):
         1: the channel's smallest result is taken, not its largest; only for bipolar results.
     summed : In(1)
         1: the last result is taken.
-    pooled : Out(mark_layout(arch)), best : Out(as results)
+    preset : In(1), gain : In(signed(arch.gain_bits))
+        On chips with `timing.gain_by_pooling`: `best` is the gain in the next cycle.
+    pooled : Out(mark_layout(arch)), best : Out(as results, of pooled_bits(arch) bits)
         `mark` and the window's result so far, `timing.POOLING` cycles later; final where the mark
         is valid and the window's last.
     """
@@ -45,7 +47,10 @@ class Pooling(wiring.Component):
         super().__init__({
             "mark": In(mark_layout(arch)), "results": In(results), "summed": In(1),
             **({"least": In(arch.post_lanes)} if arch.activation.binary else {}),
-            "pooled": Out(mark_layout(arch)), "best": Out(results),
+            **({"preset": In(1), "gain": In(signed(arch.gain_bits))} if gain_by_pooling(arch)
+               else {}),
+            "pooled": Out(mark_layout(arch)),
+            "best": Out(data.ArrayLayout(signed(pooled_bits(arch)), arch.post_lanes)),
         })
 
     def elaborate(self, platform: object) -> Module:
@@ -98,4 +103,7 @@ class Pooling(wiring.Component):
             m.d.sync += known.eq(kept)
         better, column, known = (register(m, value, f"{name}_{lane}_then") for name, value in (
             ("better", better), ("column", column), ("known", known)))
-        m.d.comb += self.best[lane].eq(register(m, Mux(better, column, known), f"best_{lane}"))
+        best = Mux(better, column, known)
+        if gain_by_pooling(self.arch):
+            best = Mux(self.preset, self.gain, best)
+        m.d.comb += self.best[lane].eq(register(m, best, f"best_{lane}"))

@@ -13,7 +13,7 @@ from amaranth.lib.wiring import In, Out
 from systolith.hw.spec import isa
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.registers import UnitState
-from systolith.hw.spec.timing import TABLE_LOOKUP, lane_entry
+from systolith.hw.spec.timing import TABLE_LOOKUP, gain_by_pooling, lane_entry
 from systolith.hw.spec.widths import payload
 
 from .accumulator import integer_of
@@ -141,7 +141,8 @@ class Post(ExecutionUnit):
         written = _choose(fields.raw, entered, chosen)
         m.d.comb += [writer.mark.eq(written),
                      writer.mark.valid.eq(Mux(fields.raw, entered.valid, valid)),
-                     writer.results.eq(pooling.best),
+                     *(writer.results[lane].eq(pooling.best[lane])
+                       for lane in range(arch.post_lanes)),
                      *(writer.raws[lane].eq(raw) for lane, raw in enumerate(raws))]
         if arch.operand_depth:
             m.d.comb += [writer.combines.eq(operand), *(
@@ -310,6 +311,10 @@ class Post(ExecutionUnit):
         factors = {name: Signal(signed(arch.gain_bits), name=f"factor_{name}")
                    for name in ("gain", "operand_gain")}
         m.d.comb += [factor.eq(fields[name]) for name, factor in factors.items()]
+        gain = {"operand_gain": factors["operand_gain"]}
+        if gain_by_pooling(arch):
+            gain = {"load": register(m, begin, "gain_pooled")}
+            m.d.comb += [pooling.preset.eq(begin), pooling.gain.eq(factors["operand_gain"])]
         ports = []
         for lane in range(lanes):
             given = {name: Signal(shape, name=f"{name}_{lane}")
@@ -317,7 +322,7 @@ class Post(ExecutionUnit):
             m.submodules[f"operand_lane_{lane}"] = place(
                 self.operand_lane, "systolith_operand_lane", first=pooling.best[lane],
                 operand=operands.word_select(lane, width), combination=fields.operand,
-                operand_gain=factors["operand_gain"], operand_zero=fields.operand_zero,
+                **gain, operand_zero=fields.operand_zero,
                 entering=returning.valid, valid=back.valid, **given)
             ports.append(dict(
                 again=marks[self.entry].again, **given, gain=factors["gain"],

@@ -16,10 +16,11 @@ __all__ = ["ARRAY_EDGE", "FETCHES", "ITEMS", "LOAD_BURSTS", "PART_BITS", "POOLIN
            "REVISIT", "ROWS_A_CYCLE", "STORE_BURSTS", "TABLE_LOOKUP", "apart", "array_latency",
            "booth_digits", "burst_limit", "code_unit", "column_delay", "delivery_beats",
            "delivery_cycles", "few_stages", "float_stages", "folded_operands", "folded_rows",
-           "item_latency", "lane_entry", "lane_factor_bits", "lane_limit_bits", "lane_number_bits",
-           "operand_image_bits", "operand_lane_latency", "pass_cycles", "pool_stages",
-           "post_lane_latency", "product_latency", "product_parts", "product_rows", "read_period",
-           "rounding_latency", "rounding_levels", "scale_cycles", "scale_stages", "second_turn",
+           "gain_by_pooling", "item_latency", "lane_entry", "lane_factor_bits", "lane_limit_bits",
+           "lane_number_bits", "operand_image_bits", "operand_lane_latency", "pass_cycles",
+           "pool_stages", "post_lane_latency", "product_latency", "product_parts", "product_rows",
+           "read_period", "rounding_latency", "rounding_levels", "scale_cycles", "scale_stages",
+           "second_turn",
            "shared_latency", "shortest_pass", "sum_latency", "word_latency"]
 
 #: Instructions that the sequencer has requested and that have not come.
@@ -204,6 +205,17 @@ def folded_operands(arch: Arch) -> bool:
     """Whether operand lanes multiply in two cycles, since no more than one operand comes in two and
     the rows of a cycle are few enough to be added in one."""
     return arch.post_luts and folded_rows(operand_image_bits(arch)[1]) <= ROWS_A_CYCLE + 1
+
+
+def gain_by_pooling(arch: Arch) -> bool:
+    """Whether the factor of operands comes to operand lanes as a pooled result does, before the
+    first one of an instruction: the choice of what is multiplied then shares LUTs with pooling."""
+    return arch.operand_depth > 0 and folded_operands(arch) and arch.activation.uniform
+
+
+def pooled_bits(arch: Arch) -> int:
+    """Bits of a pooled result, and of a factor in its place."""
+    return max(arch.first_bits, arch.gain_bits) if gain_by_pooling(arch) else arch.first_bits
 
 
 def product_latency(arch: Arch, one: int, other: int, addend: bool) -> int:

@@ -16,7 +16,7 @@ SIGNS = Arch(rows=4, columns=4, post_lanes=2, activation="bipolar1", weight="bip
 TOP = (1 << ARCH.first_bits - 1) - 1
 
 
-def run(windows, arch, least=None, summed=0, pause=lambda: False):
+def run(windows, arch, least=None, summed=0, pause=lambda: False, gain=None):
     """Results of each window and chunk. `windows`: lists of columns of words, a word with one
     number a lane for each chunk ([column][row][chunk][lane]), or the string "carried", which says
     that the window begins with the column that was read last."""
@@ -26,6 +26,12 @@ def run(windows, arch, least=None, summed=0, pause=lambda: False):
         if least is not None:
             ctx.set(dut.least, least)
         ctx.set(dut.summed, summed)
+        if gain is not None:
+            ctx.set(dut.gain, gain)
+            ctx.set(dut.preset, 1)
+            await ctx.tick()
+            assert [ctx.get(dut.best[lane]) for lane in range(2)] == [gain] * 2
+            ctx.set(dut.preset, 0)
         for window in windows:
             carried = window[0] == "carried"
             columns = window[carried:]
@@ -92,6 +98,14 @@ def test_largest_results(arch, kept):
     windows = random_windows(draw, arch, kept)
     seen = run(windows, arch, pause=lambda: draw.random() < 0.2)
     assert seen == expected(windows, arch, [max, max])
+
+
+def test_the_factor_of_operands_comes_before_results():
+    arch = Arch(rows=2, columns=2, post_lanes=2, operand_depth=8, post_multiplier="luts")
+    draw = random.Random(7)
+    windows = random_windows(draw, arch, True)
+    for gain in (1 - (1 << arch.gain_bits - 1), (1 << arch.gain_bits - 1) - 1):
+        assert run(windows, arch, gain=gain) == expected(windows, arch, [max, max])
 
 
 @pytest.mark.parametrize("kept", [False, True])

@@ -101,8 +101,8 @@ def make_bitstream(design: Design, folder: Path | str, *, seeds: Sequence[int] =
     _forget_another_design(work, _key(design))
     netlist = work / "netlist.json"
     if not netlist.is_file():
-        synthesize(design.verilog, flow, design.top, netlist, pe_dsp=design.pe_dsp,
-                   what=design.what, progress=progress)
+        synthesize(design.verilog, flow, design.top, netlist, part=design.part,
+                   pe_dsp=design.pe_dsp, what=design.what, progress=progress)
     write_file(work / design.pins[0], design.pins[1])
     options = *flow.constraints(design.pins[0]), *flow.algorithms
     if design.single_clock:

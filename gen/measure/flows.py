@@ -12,16 +12,18 @@ from systolith.gen.kit.processes import Tool
 from systolith.hw.board.boards import BOARDS, Board
 
 from .area import synthesis
+from .block_sites import place_blocks
 from .multiplier_registers import use_multiplier_registers
 from .output_registers import use_output_registers
 
 __all__ = ["DEVICES", "FLOWS", "Flow", "flow_of"]
 
 
-def _use_registers(module):
-    """The blocks of the ECP5 take over the registers around them."""
+def _use_blocks(module, part):
+    """The blocks of the ECP5 take over the registers around them, and have their sites."""
     use_output_registers(module)
     use_multiplier_registers(module)
+    place_blocks(module, part)
 
 
 def _wheel(name, package, function, natives=()):
@@ -79,7 +81,8 @@ class Flow:
     suffixes : (str, str)
         Of the placed design and of the bitstream.
     finish : function or None
-        What is done to the mapped module, as in Yosys' JSON, before it is placed.
+        What is done to the mapped module, as in Yosys' JSON, before it is placed on a part of this
+        name.
     algorithms : tuple of str
         The placer's options that choose its algorithms for a whole core.
     """
@@ -102,7 +105,7 @@ FLOWS = {
         lambda top, pe_dsp: [*synthesis("ecp5", top, pe_dsp=pe_dsp), "flatten", "clean"],
         lambda file: ("--lpf", file), "--textcfg",
         lambda placed, bits: ("--compress", placed, bits), (".config", ".bit"),
-        _use_registers,
+        _use_blocks,
         # Of the top level with the 8 x 8 core: placed in 80 s with three fifths of the wires that
         # nextpnr's own choice, the placer "heap", leaves after as long and more; routed in
         # 70 s, where "router1" takes a quarter of an hour (CPU time of the WASM package).

@@ -114,8 +114,8 @@ def board_timing(arch: Arch, *, seeds: Sequence[int] = (1, 2, 3), jobs: int | No
     with tempfile.TemporaryDirectory(prefix="systolith-timing-") as name:
         folder = Path(name)
         synthesize(board_verilog(arch, core_verilog(arch)), flow, board.module,
-                   folder / "netlist.json", pe_dsp=arch.pe_dsp, what=f"the {board.name}",
-                   progress=progress)
+                   folder / "netlist.json", part=board.part.name, pe_dsp=arch.pe_dsp,
+                   what=f"the {board.name}", progress=progress)
         mhz = board.runs_at(arch.clock_mhz)
         (folder / board.constraints).write_bytes(
             (resources.files("systolith.constraints") / board.constraints).read_bytes())
@@ -125,10 +125,10 @@ def board_timing(arch: Arch, *, seeds: Sequence[int] = (1, 2, 3), jobs: int | No
         return achieved(place_all(job, seeds, jobs=jobs, progress=progress), asked=mhz)
 
 
-def synthesize(verilog: str, flow: Flow, top: str, netlist: Path, *, pe_dsp: bool, what: str,
-               progress: Reporter = SILENT) -> None:
-    """Write the netlist of the Verilog text of a whole FPGA below the module `top`; `what` says
-    what it is. Raises AreaError."""
+def synthesize(verilog: str, flow: Flow, top: str, netlist: Path, *, part: str, pe_dsp: bool,
+               what: str, progress: Reporter = SILENT) -> None:
+    """Write the netlist of the Verilog text of a whole FPGA, a `part` of DEVICES, below the module
+    `top`; `what` says what it is. Raises AreaError."""
     with progress.step(f"Synthesis for {what} (Yosys)"), \
             tempfile.TemporaryDirectory(prefix="systolith-synthesis-") as name:
         source, made = Path(name) / "design.v", Path(name) / "netlist.json"
@@ -138,7 +138,7 @@ def synthesize(verilog: str, flow: Flow, top: str, netlist: Path, *, pe_dsp: boo
         if flow.finish is not None:
             design = json.loads(made.read_text())
             for module in design["modules"].values():
-                flow.finish(module)
+                flow.finish(module, part)
             made.write_text(json.dumps(design))
         shutil.move(made, netlist)
 

@@ -157,10 +157,14 @@ class ReadArbiter(wiring.Component):
         closed = Signal()           # a burst of LOAD's was outside
         free = Signal()
         issue = Signal()
+        # In the cycle before one was issued, and it is on AR where it was not outside.
+        issued = Signal()
+        outside = Signal(reset_less=True)
         m.d.comb += [
+            axi.arvalid.eq(issued & ~outside),
             free.eq(~axi.arvalid & ~self.halt),
-            fetch.ready.eq(free),
-            issue.eq(free & (fetch.valid | (load.valid & ~closed))),
+            fetch.ready.eq(free), self.fetch.refused.eq(outside),
+            issue.eq(free & (fetch.valid | (load.valid & ~closed & ~(load.ready & outside)))),
             check.offset.eq(Mux(fetch.valid, fetch.payload.offset, load.payload.offset)),
             check.last.eq(Mux(fetch.valid, fetch.payload.last, load.payload.last)),
             check.window_base.eq(self.window_base),
@@ -180,15 +184,14 @@ class ReadArbiter(wiring.Component):
         # A cycle later, because much follows from it in LOAD. In that cycle nothing is issued: AR
         # is in use, or LOAD is shut out.
         m.d.sync += load.ready.eq(issue & ~fetch.valid)
-        with m.If(axi.arready):
-            m.d.sync += axi.arvalid.eq(0)
-        with m.If(issue):
-            m.d.sync += axi.arvalid.eq(~check.outside)
-            with m.If(~fetch.valid):
-                m.d.sync += closed.eq(check.outside)
+        with m.If(load.ready & outside):
+            m.d.sync += closed.eq(1)
+        # The comparison comes late: nothing but registers follows it.
         with m.If(free):
-            m.d.sync += [axi.araddr.eq(check.address), axi.arlen.eq(check.length),
-                         self.fetch.refused.eq(check.outside)]
+            m.d.sync += [issued.eq(issue), outside.eq(check.outside),
+                         axi.araddr.eq(check.address), axi.arlen.eq(check.length)]
+        with m.Elif(axi.arready):
+            m.d.sync += issued.eq(0)
 
     def _elaborate_head(self, m, queue, entry):
         """Registers of the burst whose beats come; returns its `_Head`."""

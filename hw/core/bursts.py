@@ -88,7 +88,6 @@ class Bursts(wiring.Component):
         first = Signal(reset_less=True)
         tag = Signal.like(run.payload.tag, reset_less=True)
 
-        accept = run.valid & run.ready
         taken = Signal()
         m.d.comb += [
             taken.eq(o.valid & o.ready),
@@ -105,16 +104,17 @@ class Bursts(wiring.Component):
             ends.eq((blocks == 0) | ((blocks == 1) & (end_low == 0))),
             last_low.eq(Mux(blocks == 0, end_low - 1, -1)),
         ]
-        with m.If(accept):
+        # Whatever `run` has is taken over while there is room: whether it is valid is known late.
+        with m.If(run.ready):
             m.d.sync += [
-                self.busy.eq(1), settled.eq(0), first.eq(1),
+                self.busy.eq(run.valid), settled.eq(0), first.eq(1),
                 Cat(low, block).eq(run.payload.offset),
                 Cat(end_low, blocks).eq(end),
                 tag.eq(run.payload.tag),
             ]
         with m.Elif(taken):
             m.d.sync += [
-                self.busy.eq(~ends), settled.eq(0), first.eq(0),
+                settled.eq(0), first.eq(0),
                 low.eq(0), block.eq(block + 1), blocks.eq(blocks - 1),
             ]
         with m.Else():

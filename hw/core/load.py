@@ -159,14 +159,12 @@ class Load(ExecutionUnit):
 
         started = Signal()
         missing = Signal.like(self.missing)
-        start = Signal()
         accept = Signal()
         m.d.comb += [
-            missing.eq(Mux(ready & ~started, wait & ~self.available, 0)),
-            run.valid.eq(ready & (missing == 0)),
+            missing.eq(Mux(ready, wait & ~self.available, 0)),
+            run.valid.eq(ready & ((wait & ~self.available) == 0)),
             accept.eq(run.valid & run.ready),
-            start.eq(accept & ~started),
-            self.take.eq(Mux(start, wait, 0)),
+            self.take.eq(Mux(accept, wait, 0)),
             self.i.ready.eq(accept & final),
             run.payload.offset.eq(offset),
             run.payload.beats.eq(length),
@@ -179,13 +177,14 @@ class Load(ExecutionUnit):
             *(run.payload.tag[name].eq(instruction[name])
               for name in (("step_even", "step_odd", "spare") if self.arch.load_windows else ())),
         ]
+        with m.If(ready & final):       # whether it is accepted is known late
+            m.d.sync += number.eq(1)
         with m.If(accept):
             m.d.sync += [ready.eq(0), started.eq(~final)]
-            with m.If(final):
-                m.d.sync += number.eq(1)
         with m.Elif(self.i.valid & ~ready):
             m.d.sync += [
-                ready.eq(1), length.eq(beats), last_beat.eq(count - 1), wait.eq(instruction.wait),
+                ready.eq(1), length.eq(beats), last_beat.eq(count - 1),
+                wait.eq(Mux(started, 0, instruction.wait)),
                 offset.eq(Mux(started, offset + instruction.row_stride[beat_bits:],
                               instruction.address[beat_bits:])),
                 base.eq(Mux(started, base + instruction.base_stride, instruction.base)),
@@ -206,6 +205,7 @@ class Load(ExecutionUnit):
         tag = beats.payload.tag
 
         beat = Signal(range(slots))         # of the word
+        fresh = Signal(init=1)              # it is the first one
         address = Signal.like(tag.base, reset_less=True)
         word = Signal.like(tag.base)        # address of the word that the beat belongs to
         taken = Signal()
@@ -234,15 +234,14 @@ class Load(ExecutionUnit):
         # and the register is large.
         with m.If(self.o.ready):
             if slots > 1:
-                with m.If(beat == 0):           # what no beat brings is 0
+                with m.If(fresh):               # what no beat brings is 0
                     m.d.sync += content[arch.bus_bits:].eq(0)
-            with m.Switch(beat):
-                for slot in range(slots):
-                    with m.Case(slot):
-                        m.d.sync += content.word_select(slot, arch.bus_bits).eq(
-                            beats.payload.data)
+            for slot in range(slots):
+                with m.If(beat == slot if slot else fresh):
+                    m.d.sync += content.word_select(slot, arch.bus_bits).eq(beats.payload.data)
         with m.If(taken):
-            m.d.sync += [beat.eq(Mux(word_ends, 0, beat + 1)), address.eq(word + word_ends)]
+            m.d.sync += [beat.eq(Mux(word_ends, 0, beat + 1)), fresh.eq(word_ends),
+                         address.eq(word + word_ends)]
             with m.If(word_ends):
                 m.d.comb += [self.upcoming.eq(tag.memory), self.upcoming_odd.eq(word[0])]
                 m.d.sync += [

@@ -48,11 +48,14 @@ class MapAddress(wiring.Component):
         word, row = (Signal(self.width, name=name, reset_less=True)
                      for name in ("address", "row"))
         following = Signal(self.width)
+        origin, by = (Signal(self.width, name=name) for name in ("origin", "by"))
         m.d.comb += [
             self.word.eq(word),
             self.upcoming_odd.eq(Mux(self.begin | self.step, following[0], word[0])),
-            following.eq(Mux(self.begin, self.base,
-                             Mux(last, row, word) + Mux(last, fields.stride_y, fields.stride_x)))]
+            # (nothing but registers follows the addition)
+            origin.eq(Mux(self.begin, self.base, Mux(last, row, word))),
+            by.eq(Mux(self.begin, 0, Mux(last, fields.stride_y, fields.stride_x))),
+            following.eq(origin + by)]
         with m.If(self.begin | self.step):
             m.d.sync += word.eq(following)
         with m.If(self.begin | (self.step & last)):

@@ -118,15 +118,18 @@ class Post(ExecutionUnit):
             m.d.comb += writer.fields.apart.eq(fields.slot[arch.copy_bits:])
         self._elaborate_control(m, fields, begin, reader, writer)
 
-        operand = fields.operand.any() if arch.operand_depth else Const(0)
+        # Registers of their own, as much hangs on the instruction's; it stays as it is from two
+        # cycles before the first word is read.
+        raw = register(m, fields.raw, "raw_items")
+        operand = register(m, fields.operand.any(), "combined") if arch.operand_depth else Const(0)
         table = fields.table if arch.table_depth else Const(0)
         back = Signal(mark_layout(arch))        # results in their second turn, back at the lanes
         ahead = Signal.like(back)               # the same, when parameters are read for them
-        marks = self._elaborate_marks(m, reader.mark, fields.raw, back,
+        marks = self._elaborate_marks(m, reader.mark, raw, back,
                                       self.entry + self.lane.latency)
         again = self._elaborate_operands(m, fields, begin, pooling, marks, back, ahead)
-        ordered, raws, least = self._elaborate_lanes(m, fields, marks, again)
-        results, mark = self._elaborate_tables(m, fields, table, operand, marks, ordered)
+        ordered, raws, least = self._elaborate_lanes(m, fields, marks, again, back.valid)
+        results, mark = self._elaborate_tables(m, raw, table, operand, marks, ordered)
         pool = Signal(mark_layout(arch))
         m.d.comb += [pool.eq(mark), pool.valid.eq(mark.valid & ~mark.again), pooling.mark.eq(pool),
                      pooling.summed.eq(fields.pooling == isa.Pooling.SUM),
@@ -136,11 +139,13 @@ class Post(ExecutionUnit):
 
         # What is written: sums as they are, combined results, or pooled ones.
         pooled, entered = pooling.pooled, marks[self.entry + 1]
+        raw_valid = Signal()        # that of `entered`, where it is raw; then there are no others
+        m.d.sync += raw_valid.eq(marks[self.entry].valid & raw)
         chosen = _choose(operand, mark, pooled) if arch.operand_depth else pooled
         valid = Mux(operand, mark.valid & mark.again, pooled.valid & pooled.last)
-        written = _choose(fields.raw, entered, chosen)
-        m.d.comb += [writer.mark.eq(written),
-                     writer.mark.valid.eq(Mux(fields.raw, entered.valid, valid)),
+        written = _choose(raw, entered, chosen)
+        m.d.comb += [writer.mark.eq(written), writer.mark.valid.eq(raw_valid | valid),
+                     writer.fields.raw.eq(raw),
                      *(writer.results[lane].eq(pooling.best[lane])
                        for lane in range(arch.post_lanes)),
                      *(writer.raws[lane].eq(raw) for lane, raw in enumerate(raws))]
@@ -197,9 +202,15 @@ class Post(ExecutionUnit):
             marks.append(delayed)
         return marks
 
-    def _elaborate_lanes(self, m, fields, marks, again):
-        """Requantization of a chunk's columns. Returns for each lane the ordered integer, the raw
-        sum and, for bipolar results, whether the smallest one of a window is wanted."""
+    @property
+    def _early_parameters(self):
+        """Whether parameters are read a cycle early, so that a register follows their memory."""
+        return self.entry == 4 and not self.arch.slope_offsets
+
+    def _elaborate_lanes(self, m, fields, marks, again, returns):
+        """Requantization of a chunk's columns. `returns`: a second turn enters. Returns for each
+        lane the ordered integer, the raw sum and, for bipolar results, whether the smallest one of
+        a window is wanted."""
         arch, lanes = self.arch, self.arch.post_lanes
         entering, entry = marks[self.entry - 1], marks[self.entry]
         parts = arch.columns // lanes
@@ -212,9 +223,10 @@ class Post(ExecutionUnit):
         m.d["sync" if self.entry == 4 else "comb"] += [
             part.eq(first_part + marks[2].chunk),
             words.eq(self.read_data), selected.eq(words.word_select(part, len(selected))),
-            parameters.eq(self.parameter_data)]
+            parameters.eq(register(m, self.parameter_data, "parameter_word")
+                          if self._early_parameters else self.parameter_data)]
         if arch.operand_depth:
-            with m.If(entering.again):
+            with m.If(returns):         # a register, as much hangs on it
                 m.d.sync += [selected.eq(0), parameters.eq(self._late_parameters())]
         limits = self._elaborate_limits(m, fields, marks)
         more = Signal(reset_less=True)
@@ -329,7 +341,7 @@ class Post(ExecutionUnit):
                 gain_shift=fields.operand_shift, gain_ties=fields.operand_ties))
         return ports
 
-    def _elaborate_tables(self, m, fields, table, operand, marks, ordered):
+    def _elaborate_tables(self, m, raw, table, operand, marks, ordered):
         """The lanes' tables. Returns the results, looked up where they are to be, and their mark.
 
         Of results that are combined with operands the combined ones are looked up, which come
@@ -347,7 +359,7 @@ class Post(ExecutionUnit):
 
         def wanted(mark):
             return mark.valid & table & ~(mark.again ^ operand)
-        m.d.sync += [direct.eq(marks[-2].valid & ~fields.raw & ~wanted(marks[-2])),
+        m.d.sync += [direct.eq(marks[-2].valid & ~raw & ~wanted(marks[-2])),
                      late.eq(wanted(before))]
         mark = Signal.like(now, name="result_mark")
         m.d.sync += [mark.eq(_choose(late, looked, now)), mark.valid.eq(direct | late)]
@@ -376,7 +388,7 @@ class Post(ExecutionUnit):
     def _elaborate_writes(self, m, fields, marks, ahead, reader, writer):
         """The unit's ports to the memories and to the store unit."""
         parameter_address = Signal.like(self.parameter_address, reset_less=True)
-        chunk = marks[self.entry // 2 - 1].chunk
+        chunk = marks[self.entry // 2 - 1 - self._early_parameters].chunk
         if self.arch.slope_offsets:
             chunk = Mux(ahead.valid, ahead.chunk, chunk)
         m.d.sync += parameter_address.eq(fields.parameters + chunk)

@@ -168,10 +168,10 @@ class Store(ExecutionUnit):
         final = Signal()
         m.d.comb += [
             final.eq(row_ends & last_row),
-            missing.eq(Mux(ready & ~started, wait & ~self.available, 0)),
-            run.valid.eq(ready & (missing == 0)),
+            missing.eq(Mux(ready, wait & ~self.available, 0)),
+            run.valid.eq(ready & ((wait & ~self.available) == 0)),
             accept.eq(run.valid & run.ready),
-            self.take.eq(Mux(accept & ~started, wait, 0)),
+            self.take.eq(Mux(accept, wait, 0)),
             self.i.ready.eq(accept & final),
             run.payload.offset.eq(offset[lane_bits:]),
             run.payload.beats.eq(length),
@@ -181,18 +181,21 @@ class Store(ExecutionUnit):
             run.payload.tag.signal.eq(instruction.signal),
             run.payload.tag.final.eq(final),
         ]
-        following = Signal(place_bits)
+        # What the next run begins at is added up of registers, from the run's second cycle on.
+        following, origin, by = (Signal(place_bits, name=name, reset_less=True)
+                                 for name in ("following", "origin", "by"))
         stride = Mux(row_ends, instruction.row_stride, instruction.item_stride)
-        m.d.comb += following.eq(Mux(row_ends, row, offset) + stride[unit_bits:])
+        m.d.sync += [origin.eq(Mux(row_ends, row, offset)), by.eq(stride[unit_bits:])]
+        m.d.comb += following.eq(origin + by)
+        with m.If(ready & row_ends):        # whether it is accepted is known late
+            m.d.sync += number.eq(1)
+        with m.If(ready & final):
+            m.d.sync += row_number.eq(1)
         with m.If(accept):
             m.d.sync += [ready.eq(0), started.eq(~final)]
-            with m.If(row_ends):
-                m.d.sync += number.eq(1)
-            with m.If(final):
-                m.d.sync += row_number.eq(1)
         with m.Elif(self.i.valid & ~ready):
             m.d.sync += [
-                ready.eq(1), length.eq(beats), wait.eq(instruction.wait),
+                ready.eq(1), length.eq(beats), wait.eq(Mux(started, 0, instruction.wait)),
                 offset.eq(Mux(started, following, instruction.address[unit_bits:])),
                 row_ends.eq(instruction.burst | (number == instruction.items)),
                 number.eq(number + 1),

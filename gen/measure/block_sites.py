@@ -33,6 +33,8 @@ _GRIDS = {
 #: a group has four enables, and each of an array's elements has one of its own.
 _RAMS = ((0, "EBR0"), (2, "EBR1"), (4, "EBR2"), (6, "EBR3"))
 _MULTIPLIERS = ((0, "MULT18_0"), (1, "MULT18_1"), (4, "MULT18_4"))
+#: Enables, and resets, of a group of multipliers.
+_CONTROLS = 4
 #: Wires with more ends than this say nothing of where a block should be.
 _MOST_ENDS = 600
 #: Rounds, and those of them in which blocks are spread by their order alone.
@@ -73,23 +75,46 @@ def place_blocks(module: dict[str, Any], part: str) -> int:
     blocks have one then.
 
     `module` is a flat module of Yosys' JSON, as mapped for the ECP5, and is changed. Kinds of which
-    there are more than sites, or of which one has a site already, are left to nextpnr.
+    there are more than sites, or of which one has a site already, are left to nextpnr, and so are
+    multipliers beside each other that have more enables or resets together than their group has.
     """
     cells = [cell for cell in module["cells"].values() if cell["type"] != "$scopeinfo"]
     kinds = []
     for kind, places in sites(part).items():
         mine = np.array([n for n, cell in enumerate(cells) if cell["type"] == kind], dtype=np.intp)
         if 0 < len(mine) <= len(places) and not any(
-                "BEL" in cells[n].get("attributes", {}) for n in mine):
+                "BEL" in cells[n].get("attributes", {}) for n in mine) and not (
+                kind == "MULT18X18D" and any(cell["type"] == "ALU54B" for cell in cells)):
             kinds.append(_Kind(mine, np.array([place[:2] for place in places], dtype=float),
                                [place[2] for place in places]))
     wires = _Wires(cells)
     if not kinds or not len(wires.pins):
         return 0
+    placed = 0
     for kind, chosen in zip(kinds, _Placement(wires, kinds).run(), strict=True):
-        for cell, site in zip(kind.cells, chosen, strict=True):
-            cells[cell].setdefault("attributes", {})["BEL"] = kind.names[site]
-    return sum(len(kind.cells) for kind in kinds)
+        groups: dict[tuple[int, int], list[tuple[dict[str, Any], str]]] = {}
+        for number, site in zip(kind.cells, chosen, strict=True):
+            column, row = kind.places[site]
+            group = max(first for first in _columns(part) if first <= column), int(row)
+            groups.setdefault(group, []).append((cells[number], kind.names[site]))
+        for some in groups.values():
+            if all(len(_controls([cell for cell, _ in some], pin)) <= _CONTROLS
+                   for pin in ("CE", "RST") if some[0][0]["type"] == "MULT18X18D"):
+                placed += len(some)
+                for cell, name in some:
+                    cell.setdefault("attributes", {})["BEL"] = name
+    return placed
+
+
+def _columns(part):
+    """The columns at which groups of a part begin."""
+    return _GRIDS[part.removesuffix("F").rpartition("-")[2]][2]
+
+
+def _controls(cells, pin):
+    """What drives the enables or the resets of some cells."""
+    return {bit for cell in cells for name, bits in cell["connections"].items()
+            if name.rstrip("0123") == pin for bit in bits}
 
 
 class _Wires:

@@ -196,11 +196,13 @@ class SerialBridge(wiring.Component):
         header = command.header
         to_registers = header.address[31]
         for side, selected in ((self.registers, to_registers), (self.memory, ~to_registers)):
-            m.d.comb += [side.request.valid.eq(access.request & selected),
+            asked = Signal(name="asked")        # a cycle later: the way to a side is long
+            m.d.sync += asked.eq(access.request & selected & ~access.response)
+            m.d.comb += [side.request.valid.eq(asked),
                          side.request.payload.address.eq(header.address[:31]),
                          side.request.payload.write.eq(command.write),
                          side.request.payload.data.eq(command.word),
-                         side.response.ready.eq(access.request & selected)]
+                         side.response.ready.eq(asked)]
         registers, memory = self.registers.response, self.memory.response
         m.d.comb += [
             access.response.eq(Mux(to_registers, registers.valid, memory.valid)),

@@ -7,6 +7,7 @@ from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.numbers import SHIFT_BITS
 from systolith.hw.spec.timing import (
     few_stages,
+    lane_choice,
     lane_limit_bits,
     lane_number_bits,
     post_lane_latency,
@@ -152,12 +153,13 @@ class PostLane(wiring.Component):
             slopes = {"factor": fields.below_multiplier, "shift": fields.below_shift}
             if arch.addend_bits:
                 slopes["addend"] = Cat(lost, fields.below_addend).as_signed()
+        if lane_choice(arch):
             items, slopes = ({name: register(m, item, f"{kind}{name}_1") for name, item in
                               some.items()} for kind, some in (("", items), ("below_", slopes)))
         # Three choices in one LUT of six inputs: a second turn's, a slope's, or the plain one.
         operand = items.pop("operand", None)
         if operand is not None:
-            again = register(m, self.again, "again_1") if arch.leaky else self.again
+            again = register(m, self.again, "again_1") if lane_choice(arch) else self.again
             turn = {"factor": self.gain, "shift": self.gain_shift, "ties": self.gain_ties}
             items |= {name: Mux(again, other, items[name]) for name, other in turn.items()
                       if name in items}
@@ -166,6 +168,7 @@ class PostLane(wiring.Component):
                         again if arch.operand_depth else Const(0))
             below = (number < 0) & ~straight
             items |= {name: Mux(below, slope, items[name]) for name, slope in slopes.items()}
+        if lane_choice(arch):
             number = register(m, number, "number_chosen")
         own = items.pop("addend", None)
         items = {name: register(m, item, f"{name}_chosen") for name, item in items.items()}

@@ -316,8 +316,10 @@ class Sequencer(wiring.Component):
         one, other = self.reports
         m.d.sync += told.eq(Mux(one.valid, one.as_value(), other.as_value()))
         own = self.report
+        quiet = Signal()                # a cycle later: whether it is comes late
+        m.d.sync += quiet.eq(self.quiet)
         with m.If(self.stop):
-            with m.If(self.expired & ~self.quiet):
+            with m.If(self.expired & ~quiet):
                 m.d.sync += [own.valid.eq(1), own.unit.eq(SEQUENCER), own.code.eq(ErrorCode.RESET)]
         with m.Elif(self.busy & ~own.valid):
             with m.If(told.valid):

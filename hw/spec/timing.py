@@ -16,11 +16,11 @@ __all__ = ["ARRAY_EDGE", "FETCHES", "ITEMS", "LOAD_BURSTS", "PART_BITS", "POOLIN
            "REVISIT", "ROWS_A_CYCLE", "STORE_BURSTS", "TABLE_LOOKUP", "apart", "array_latency",
            "booth_digits", "burst_limit", "code_unit", "column_delay", "delivery_beats",
            "delivery_cycles", "few_stages", "float_stages", "folded_operands", "folded_rows",
-           "gain_by_pooling", "item_latency", "lane_entry", "lane_factor_bits", "lane_limit_bits",
-           "lane_number_bits", "operand_image_bits", "operand_lane_latency", "pass_cycles",
-           "pool_stages", "post_lane_latency", "product_latency", "product_parts", "product_rows",
-           "read_period", "rounding_latency", "rounding_levels", "scale_cycles", "scale_stages",
-           "second_turn",
+           "gain_by_pooling", "item_latency", "lane_choice", "lane_entry", "lane_factor_bits",
+           "lane_limit_bits", "lane_number_bits", "operand_image_bits", "operand_lane_latency",
+           "pass_cycles", "pool_stages", "post_lane_latency", "product_latency", "product_parts",
+           "product_rows", "read_period", "rounding_latency", "rounding_levels", "scale_cycles",
+           "scale_stages", "second_turn",
            "shared_latency", "shortest_pass", "sum_latency", "word_latency"]
 
 #: Instructions that the sequencer has requested and that have not come.
@@ -252,6 +252,12 @@ def rounding_latency(arch: Arch, width: int) -> int:
     return 2 if few_stages(arch) else 6
 
 
+def lane_choice(arch: Arch) -> int:
+    """Cycles from the sum with the bias, or a second turn's number, to the product: the choice of
+    the slope or, where there is none, the way to DSP blocks, which stand far apart."""
+    return int(arch.leaky or not (arch.post_luts or few_stages(arch)))
+
+
 def lane_entry(arch: Arch) -> int:
     """Cycles from POST's decision to read an accumulator word to its arrival at the lanes: the
     address, the memory and, on most chips, a register since the output of a block RAM is late and
@@ -292,8 +298,8 @@ def post_lane_latency(arch: Arch) -> int:
     number, factor = lane_number_bits(arch), lane_factor_bits(arch)
     addend = arch.addend_bits > 0 or arch.operand_depth > 0
     # the sum with the bias, the choice of the slope, the product, the offset, the rounding
-    return (1 + arch.leaky + product_latency(arch, number, factor, addend) + arch.slope_offsets
-            + rounding_latency(arch, number + factor))
+    return (1 + lane_choice(arch) + product_latency(arch, number, factor, addend)
+            + arch.slope_offsets + rounding_latency(arch, number + factor))
 
 
 def operand_lane_latency(arch: Arch) -> int:

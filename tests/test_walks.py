@@ -46,7 +46,7 @@ WALKS = {
         "gen/measure/estimate.py",              # refused, as it was not measured
         "hw/core/accumulator.py", "hw/core/compute.py",         # what counts more
         "sim/machine/iss.py", "sim/random/programs.py", "sim/random/graphs.py",
-        "gen/compile/layer.py"},                # which layers use it
+        "sim/random/values.py", "gen/compile/layer.py"},        # which layers use it
     "side_taps": OPTION | {
         "hw/spec/legality.py",                  # ARRAY.side
         "hw/core/array.py", "hw/core/compute.py",               # the rows' delays
@@ -57,13 +57,13 @@ WALKS = {
         "gen/compile/planes.py"},               # which layers use it
     "tap_rows": OPTION | {
         "hw/spec/legality.py"},                 # ARRAY.side; all else asks for `Arch.banks`
-    "two_fillings": OPTION - {"gen/measure/module_terms.py"} | {
-        "gen/measure/estimate.py",              # refused, as it was not measured
+    "two_fillings": OPTION | {
+        "gen/measure/estimate.py", "gen/measure/ram_choice.py",        # its memories' words
         "hw/spec/timing.py",                    # when a filling may follow another one
         "hw/core/array.py", "hw/core/compute.py", "hw/core/feeder.py", "hw/core/top.py",
         "sim/machine/cycles.py"},               # when a filling may follow one of another base
-    "two_writes": OPTION - {"hw/spec/rules.py", "gen/measure/module_terms.py"} | {
-        "gen/measure/estimate.py",              # refused, as it was not measured
+    "two_writes": OPTION - {"hw/spec/rules.py"} | {
+        "gen/measure/estimate.py", "gen/measure/ram_choice.py",        # its memories' words
         "hw/core/compute.py", "hw/core/top.py",                 # which memory has a word
         "sim/machine/cycles.py",                # which words of LOAD's wait
         "gen/compile/taps.py"},                 # which windows pay

@@ -9,6 +9,7 @@ from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.sim import Simulator
+from systolith.hw.core import compute, feeder
 from systolith.hw.core.accumulator import FLOAT_SUMS
 from systolith.hw.core.compute import Compute
 from systolith.hw.spec.arch import Arch
@@ -22,6 +23,7 @@ from systolith.sim.machine.access import AccessError, check
 
 from .placed import place_copies
 from .post_cases import layout_value
+from .proofs import planted
 
 MEMORIES = dict(accumulator_depth=32, activation_depth=64, weight_depth=32, parameter_depth=8)
 ARCHS = {
@@ -215,6 +217,7 @@ class Bench:
             ctx.set(dut.i.valid, 0)
             while ctx.get(dut.busy):
                 await self.tick(ctx, available, len(instructions))
+                assert self.cycle < 5000
             await ctx.tick().repeat(REVISIT)
             self.sums = []
             for address in range(self.arch.accumulator_depth):
@@ -388,3 +391,41 @@ def test_a_short_filling_leaves_the_words_of_the_one_before_alone(height, base):
                                  accumulator=8)]
     bench.run(instructions)
     bench.check(instructions)
+
+
+def overlapping(seed):
+    """Whether short passes one after the other give the model's sums where fillings overlap."""
+    arch = ARCHS["two fillings"]
+    bench = Bench(arch, seed)
+    draw = bench.draw
+    instructions = [random_array(
+        draw, arch, accumulate=0, out_y=1, out_x=draw.randint(4, 8), pool_y=1, pool_x=1,
+        kernel_y=1, blocks=draw.randint(1, 2), accumulator=8 * (n % 4)) for n in range(8)]
+    try:
+        bench.run(instructions)
+        bench.check(instructions)
+    except AssertionError:
+        return False
+    return True
+
+
+def test_short_passes_where_fillings_overlap():
+    assert all(overlapping(seed) for seed in range(4))
+
+
+@pytest.mark.parametrize("module, old, new", [
+    (compute, "may_begin &= feeder.alone | (", "may_begin &= feeder.loaded | ("),
+    (compute, "may_go_on &= feeder.alone | (", "may_go_on &= feeder.loaded | ("),
+    (compute, "Mux(feeder.asks & (feeder.address[0] == odd),", "Mux(feeder.address[0] == odd,"),
+    (compute, "weights[size:], weights[:size])", "weights[:size], weights[size:])"),
+    (feeder, "enters.eq(goes_on)", "enters.eq(ends)"),
+    (feeder, "odd.eq(start[0])", "odd.eq(~start[0])"),
+    (feeder, "self.alone.eq(undecided <= 1)", "self.alone.eq(1)")])
+def test_faults_where_fillings_overlap_are_noticed(module, old, new, monkeypatch):
+    made = planted(module, old, new)
+    if module is compute:
+        made.place = compute.place
+        monkeypatch.setitem(globals(), "Compute", made.Compute)
+    else:
+        monkeypatch.setattr(compute, "WeightFeeder", made.WeightFeeder)
+    assert not all(overlapping(seed) for seed in range(12))

@@ -74,7 +74,8 @@ def _main(arguments):
             return OK
         # Numpy says in words alone that a file could not be written.
         if error.errno in _FULL or (error.errno is None and "requested and" in str(error)):
-            return _fail(f"{error.filename or 'a file'}: cannot be written, "
+            name = error.filename or getattr(options, "output", None) or "a file"
+            return _fail(f"{name}: cannot be written, "
                          f"{(error.strerror or 'no space left on device').lower()}: free some "
                          "space there and in the temporary folder")
         if error.filename is None:

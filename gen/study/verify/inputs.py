@@ -32,13 +32,18 @@ class Outcome:
     wrong: str = ""
 
 
+def _minds_ctrl_c():
+    """Shells let what they run in the background ignore it, and what that starts, too."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def systolith(folder: Path, *words: object, stop: tuple[float, int] | None = None) -> Outcome:
     """Run a command in a folder; `stop`: (seconds after which it gets a signal, the signal)."""
     log = folder / ".log"
     with log.open("w+b") as out:
         process = subprocess.Popen(
             [sys.executable, "-m", "systolith.gen.cli", *map(str, words)], cwd=folder, stdout=out,
-            stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+            stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, preexec_fn=_minds_ctrl_c)
         end = time.monotonic() + 20 * SECONDS       # of a busy machine
         if stop is not None:
             time.sleep(stop[0])
@@ -215,7 +220,7 @@ def _stopped(number: int, code: int) -> Case:
     """A build that gets a signal, at several moments, leaves nothing."""
     def case(folder: Path) -> Outcome:
         _saved(folder, dense())
-        before, last = {item.name for item in folder.iterdir()}, None
+        before, last, ended = {item.name for item in folder.iterdir()}, None, False
         for wait in (0.3, 0.8, 1.5, 3.0, 6.0):
             found = systolith(folder, "build", "net.onnx", "--chip", "sim-16x16-int8",
                               "-o", "out", stop=(wait, number))
@@ -228,11 +233,11 @@ def _stopped(number: int, code: int) -> Case:
             if found.code not in (0, code, -number) or left - whole or "Traceback" in found.text:
                 return _judged(found, f"after {wait} s: exit code {found.code}, left {sorted(left)}"
                                f", {found.text[-200:]!r}")
-            last = found
+            last, ended = found, ended or found.code == code
             if found.code == 0:
                 break
         assert last is not None
-        return _judged(last)
+        return _judged(last, "" if ended else f"no build ended with exit code {code}")
     return case
 
 

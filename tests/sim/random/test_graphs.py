@@ -97,21 +97,22 @@ def test_layers_have_planes_of_weights_whose_sums_fit():
         def choice(self, of):
             offered.append(of)
             return "signs", 1
-    layer = SimpleNamespace(raw=False, weights=np.zeros((4, 30, 1, 1)), inputs=30,
-                            geometry=SimpleNamespace(groups=1), pool=SimpleNamespace(summed=1))
     sizes = set()
-    for largest in range(60, 30000, 90):
+    for largest, channels in product(range(60, 30000, 180), (30, 400)):
+        layer = SimpleNamespace(raw=False, weights=np.zeros((4, channels, 1, 1)), inputs=channels,
+                                geometry=SimpleNamespace(groups=1),
+                                pool=SimpleNamespace(summed=1))
         arch = Arch(rows=2, columns=2, lanes=4, activation="bipolar1", weight="bipolar1",
                     bit_planes=True, largest_k=largest)
         own = SimpleNamespace(arch=arch, planes=Draw())
         for number in (0, 1):
             assert _Network._in_planes(own, number, layer) is layer
-            # twice the products of 30 channels and the bias, and what lanes without a channel add
+            # twice the products and the bias, and what lanes without a channel add
             fits = [(kind, bits) for kind, values in [("signs", [1]), *KINDS.items()]
                     for bits in ((1, 2, 3, 8) if number == 0 else (1,))
-                    if 2 * (30 + 1 + (arch.plane_excess > 0)) * (2 ** bits - 1) * max(
-                        abs(value) for value in values) + (32 * 4 << bits)
+                    if 2 * (channels + 1 + (arch.plane_excess > 0)) * (2 ** bits - 1) * max(
+                        abs(value) for value in values) + (-(-channels // 8) * 32 << bits)
                     < 1 << arch.accumulator_bits - 1]
             assert offered.pop() == (fits or [("signs", 1)])
             sizes.add(len(fits))
-    assert len(sizes) > 6
+    assert len(sizes) > 6 and 0 in sizes

@@ -30,6 +30,28 @@ def test_what_is_wrong_is_noticed(monkeypatch):
     assert len(CASES) >= 18
 
 
+@pytest.mark.parametrize("codes, text", [
+    ([130, 130, 0], ""), ([-2, 130, 130, 130, 130], ""), ([0], "no build ended with exit code 130"),
+    ([-2, 0], "no build ended with exit code 130"), ([130, 1], "exit code 1")])
+def test_a_build_that_no_signal_has_ended_says_nothing(codes, text, monkeypatch):
+    left = iter(codes)
+    monkeypatch.setattr(inputs, "systolith", lambda folder, *_, stop: Outcome(
+        next(left), "", 1.0, 1 << 20))
+    wrong = tried("Ctrl-C during a build").wrong
+    assert text in wrong and bool(wrong) == bool(text)
+    assert next(left, None) is None
+
+
+def test_ctrl_c_ends_what_a_shell_runs_in_the_background(monkeypatch, tmp_path):
+    before = inputs.signal.signal(inputs.signal.SIGINT, inputs.signal.SIG_IGN)
+    try:
+        found = inputs.systolith(tmp_path, "regress", "--seeds", "99",
+                                 stop=(2.0, inputs.signal.SIGINT))
+    finally:
+        inputs.signal.signal(inputs.signal.SIGINT, before)
+    assert found.code in (130, -2)
+
+
 @pytest.mark.parametrize("model", [inputs.nested(4), inputs.chain(9)], ids=["nested", "chain"])
 def test_networks_are_hostile_by_their_size_alone(model):
     """Small ones are run by ONNX Runtime."""

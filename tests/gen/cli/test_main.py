@@ -506,7 +506,7 @@ def test_a_full_disk_as_numpy_says_it(capsys, monkeypatch, tmp_path):
     def full(*arguments, **more):
         raise OSError("784000 requested and 12 written")
     monkeypatch.setattr("systolith.gen.flow.compile.compile_graph", full)
-    assert "a file: cannot be written, no space left" in refused(
+    assert f"{tmp_path / 'out'}: cannot be written, no space left" in refused(
         capsys, "build", MODEL, *CHIP, "-o", tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 

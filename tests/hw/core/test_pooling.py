@@ -5,9 +5,12 @@ import random
 import pytest
 from amaranth.hdl import ResetInserter, Signal
 from amaranth.sim import Simulator
+from systolith.hw.core import pooling
 from systolith.hw.core.pooling import Pooling
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.timing import POOLING
+
+from .proofs import planted
 
 #: Two lanes; one, two and three chunks.
 ARCHS = [Arch(rows=2 * chunks, columns=2 * chunks, post_lanes=2) for chunks in (1, 2, 3)]
@@ -16,11 +19,12 @@ SIGNS = Arch(rows=4, columns=4, post_lanes=2, activation="bipolar1", weight="bip
 TOP = (1 << ARCH.first_bits - 1) - 1
 
 
-def run(windows, arch, least=None, summed=0, pause=lambda: False, gain=None):
+def run(windows, arch, least=None, summed=0, pause=lambda: False, gain=None,
+        module=pooling):
     """Results of each window and chunk. `windows`: lists of columns of words, a word with one
     number a lane for each chunk ([column][row][chunk][lane]), or the string "carried", which says
     that the window begins with the column that was read last."""
-    dut, seen = Pooling(arch=arch), []
+    dut, seen = module.Pooling(arch=arch), []
 
     async def bench(ctx):
         if least is not None:
@@ -39,8 +43,8 @@ def run(windows, arch, least=None, summed=0, pause=lambda: False, gain=None):
                 for c, column in enumerate(columns):
                     for r, word in enumerate(column):
                         while pause():               # what stands there meanwhile must not count
-                            await step(ctx, {"valid": 0, "column": 1, "chunk": chunk, "first": 1,
-                                             "carried": 1}, [1, 0])
+                            await step(ctx, {"valid": 0, "column": c + r & 1, "chunk": chunk,
+                                             "first": 1, "carried": 1}, [1, 0])
                         ends = (c, r) == (len(columns) - 1, len(column) - 1)
                         await step(ctx, {
                             "valid": 1, "first": c == r == 0, "last": ends, "column": r == 0,
@@ -98,6 +102,19 @@ def test_largest_results(arch, kept):
     windows = random_windows(draw, arch, kept)
     seen = run(windows, arch, pause=lambda: draw.random() < 0.2)
     assert seen == expected(windows, arch, [max, max])
+
+
+@pytest.mark.parametrize("old, new", [
+    ("~self.mark.column)", "self.mark.column)"),
+    ("within.eq(self.mark.valid & ~self.mark.column)", "within.eq(~self.mark.column)"),
+    ("(~within & ~(smaller", "(~(smaller"), ("Mux(within, new, known)", "new"),
+    ("mark.first & ~mark.carried", "mark.first")])
+def test_a_wrong_comparison_is_found(old, new):
+    draw = random.Random(3)
+    windows = random_windows(draw, ARCHS[0], True) + random_windows(draw, ARCHS[0], False)
+    seen = run(windows, ARCHS[0], pause=lambda: draw.random() < 0.2,
+               module=planted(pooling, old, new))
+    assert seen != expected(windows, ARCHS[0], [max, max])
 
 
 def test_the_factor_of_operands_comes_before_results():

@@ -5,6 +5,7 @@ from systolith.gen.kit.errors import UserError
 from systolith.gen.study.formal import prove_formally, prove_step
 from systolith.hw.element.element import arithmetic
 from systolith.hw.element.ints import IntArithmetic
+from systolith.hw.element.logs import LnsArithmetic
 from systolith.hw.element.one_kind import OneKind
 from systolith.hw.formats import parse
 
@@ -43,6 +44,22 @@ def test_one_wrong_sum_among_all_is_found(split):
     found = prove_step(rules, split=split)
     assert found.proven is False
     assert found.counterexample["a"] == 5 and found.counterexample["psum"] == 77
+
+
+class FlawedLogarithms(LnsArithmetic):
+    """Wrong for one pair of operands."""
+
+    def accumulate(self, m, operands, psum):
+        return super().accumulate(m, operands, psum) + (
+            (operands.a(0)[:5] == 13) & (operands.w(0)[:4] == 9))
+
+
+@pytest.mark.parametrize("kind, proven", [(LnsArithmetic, True), (FlawedLogarithms, False)])
+def test_logarithms_are_proven_by_their_definition(kind, proven):
+    rules = kind(parse("lns5r2t4"), parse("lns4r2t4"), 1, 4, structure="lut6", stages=1)
+    found = prove_step(rules)
+    assert found.proven is proven
+    assert proven or (found.counterexample["a"], found.counterexample["w"]) == (13, 9)
 
 
 def test_no_answer_in_time_is_no_proof():

@@ -1,6 +1,6 @@
 """Random chips: legal, varied, and the same for the same seed."""
 
-from systolith.hw.formats import Bipolar, Float, Int
+from systolith.hw.formats import Bipolar, Float, Int, Lns
 from systolith.hw.spec.arch import KEYS
 from systolith.hw.spec.structures import Structure
 from systolith.sim.random.arch import random_arch
@@ -8,7 +8,7 @@ from systolith.sim.random.arch import random_arch
 
 def test_chips_differ_in_every_way():
     chips = [random_arch(seed) for seed in range(150)]
-    assert {type(arch.activation) for arch in chips} == {Int, Float, Bipolar}
+    assert {type(arch.activation) for arch in chips} == {Int, Float, Lns, Bipolar}
     assert {arch.rows for arch in chips} == {arch.columns for arch in chips} == set(range(1, 10))
     assert {arch.bus_bits for arch in chips} == {32, 64, 128, 256, 512}
     assert min(arch.accumulator_depth for arch in chips) == 4

@@ -95,8 +95,8 @@ def mixed(model: onnx.ModelProto, data: Any, recipe: Recipe, choices: Sequence[s
     The noise of a layer is that of its results with this layer alone quantized; their sum is
     minimal. Bytes of weights in a pool are those of their numbers and of the pool. Bytes, ACE and
     BOPs of layers add up to those of the network; cycles of layers nearly do, and the network as a
-    whole is counted, too: it is never over budget. Raises UserError, also where no choice is
-    within the budgets.
+    whole is counted, too: it is never over budget. Raises UserError, also where no choice is within
+    the budgets.
     """
     choices = list(dict.fromkeys([recipe.weight, *choices]))
     if "cycles" in budgets and arch is None:

@@ -8,7 +8,18 @@ from typing import Any
 from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.tables import text_table
 
-from . import areas, blocks, pools, requantization, resnet, ships, squeezenet, sums, weights
+from . import (
+    areas,
+    arithmetic,
+    blocks,
+    pools,
+    requantization,
+    resnet,
+    ships,
+    squeezenet,
+    sums,
+    weights,
+)
 from .figure import Figure
 
 __all__ = ["STUDIES", "Study", "reproduce", "table"]
@@ -45,6 +56,7 @@ STUDIES = {item.name: item for item in (
           requantization.settle),
     Study("chunks", "Wang et al., Training with 8-bit floating point numbers, 1812.08011",
           sums.chunks),
+    Study("pokebnn", "Zhang, Zhang and Lew, PokeBNN, CVPR 2022, 2112.00133", arithmetic.pokebnns),
     Study("resnet", "Nagel et al., A white paper on neural network quantization, 2106.08295; "
           "a ResNet of eight layers on 1,000 held-out digits", resnet.resnet),
     Study("pools", "Li and Gupta, Bit-serial weight pools, MLSys 2022, 2201.11651, who lose less "

@@ -25,7 +25,7 @@ from systolith.gen.study.reproduce.squeezenet import squeezenet_graph
 from ....onnx_networks import Network
 
 
-@pytest.mark.parametrize("name", ["omse", "sawb", "shift", "mx", "settle"])
+@pytest.mark.parametrize("name", ["omse", "sawb", "shift", "mx", "settle", "pokebnn"])
 def test_figures_are_as_published(name):
     figures = reproduce([name])[name]
     assert figures and all(item.good for item in figures), table({name: figures})

@@ -242,7 +242,9 @@ def _circuit(entry, target, dsp):
     text, scale = _element_text(entry, entry.structure(target, dsp)), entry.scale(target, dsp)
     if scale is None:
         return text
-    parts = {_SCALE: scale} | ({_SUM: ScaledSum(scale, scale.bits)} if scale.late else {})
+    parts: dict[str, Any] = {_SCALE: scale}
+    if scale.out.late:
+        parts[_SUM] = ScaledSum(scale.out, scale.out.bits)
     return text + "".join(rtlil.convert(part, name=name, emit_src=False)
                           for name, part in parts.items())
 
@@ -303,9 +305,10 @@ def scale_area(cell: BlockScaleCell, area: Callable[[str, str], dict[str, Any]])
     """The figures of what multiplies a column's sums by scales, which `area` finds for a text and
     its module, with what the adder of the column's accumulator is larger by."""
     figures = area(emit(cell, _SCALE), _SCALE)
-    if not cell.late:
+    if not cell.out.late:
         return figures
-    more, less = (area(emit(ScaledSum(one, cell.bits), _SUM), _SUM) for one in (cell, None))
+    more, less = (area(emit(ScaledSum(one, cell.out.bits), _SUM), _SUM)
+                  for one in (cell.out, None))
     return figures | {key: number + more[key] - less[key] for key, number in figures.items()
                       if isinstance(number, (int, float)) and not isinstance(number, bool)}
 

@@ -8,7 +8,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
-from systolith.hw.element.block_scale import add_number, scale_of
+from systolith.hw.element.block_scale import add_number, scaled_number
 from systolith.hw.element.float_add import FloatAdder, ToFloat
 from systolith.hw.formats import Float
 from systolith.hw.spec.arch import Arch
@@ -44,7 +44,7 @@ class AccumulatorColumn(wiring.Component):
     enable_out, first_out, valid_out, address_out, double_out : Out
         The control, one cycle later, for the next column.
     sum : In(signed(arch.scaled_bits))
-        The column's sum, or what `BlockScaleCell.number` makes it of.
+        The column's sum, or what `ScaledNumber` makes it of.
     read_address : In
         Second read port, for post-processing.
     read_data : Out(signed(arch.kept_bits))
@@ -54,14 +54,14 @@ class AccumulatorColumn(wiring.Component):
     def __init__(self, *, arch: Arch) -> None:
         self.arch = arch
         address_bits = range(arch.accumulator_depth)
-        self.scale = scale_of(arch)
+        self.given = scaled_number(arch)
         double = {"double": In(1), "double_out": Out(1)} if arch.counts_more else {}
         super().__init__({
             **double,
             "enable": In(1), "first": In(1), "valid": In(1), "address": In(address_bits),
             "enable_out": Out(1), "first_out": Out(1), "valid_out": Out(1),
             "address_out": Out(address_bits),
-            "sum": In(self.scale.o.shape() if self.scale else signed(arch.scaled_bits)),
+            "sum": In(self.given.shape if self.given else signed(arch.scaled_bits)),
             "read_address": In(address_bits),
             "read_data": Out(signed(arch.kept_bits)),
         })
@@ -103,10 +103,10 @@ class AccumulatorColumn(wiring.Component):
         # With the sum:
         adds = delayed(valid, "adds")
         writes, number = delayed(enable, "enable_then"), self.sum
-        late = self.scale is not None and self.scale.late
+        late = self.given is not None and self.given.late
         if late:
             number = Signal(signed(self.arch.scaled_bits), name="number")
-            m.d.comb += number.eq(self.scale.number(self.sum))
+            m.d.comb += number.eq(self.given.number(self.sum))
         if self.arch.float_sums:
             self._add_floats(m, held, number, write)
             m.d.sync += [write.en.eq(writes & (adds | delayed(first, "first_then"))),

@@ -15,7 +15,7 @@ counted outside, in `systolith.hw.core.compute`.
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
-from systolith.hw.element.block_scale import scale_of
+from systolith.hw.element.block_scale import BlockScaleCell, scaled_number
 from systolith.hw.element.element import ProcessingElement, arithmetic_of
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.timing import ARRAY_EDGE, column_delay, scale_stages
@@ -79,15 +79,16 @@ class SystolicArray(wiring.Component):
         The first eight rows weigh 128, 64, ... 1 for this word. Only with arch.plane_rows.
     sums : Out(ArrayLayout(signed(arch.scaled_bits), columns))
         Exact sums, times the scales of blocks, in units of 2**arch.sum_exponent, column c delayed
-        by `column_delay` cycles. With weights in blocks, what `BlockScaleCell.number` makes them
-        of.
+        by `column_delay` cycles. With weights in blocks, what `ScaledNumber` makes them of.
     """
 
     def __init__(self, *, arch: Arch) -> None:
         self.arch = arch
         self.pe = ProcessingElement(arithmetic_of(arch), shadow=False,
                                     from_above=arch.depthwise)
-        self.scale = scale_of(arch)
+        out = scaled_number(arch)
+        self.scale = out and BlockScaleCell(scale=out.scale, sum_bits=out.sum_bits, bits=out.bits,
+                                            structure=out.structure)
         flags = {name: In(1) for name, there in (
             ("from_above", arch.depthwise), ("signs", arch.parts)) if there}
         if arch.side_taps:
@@ -103,7 +104,7 @@ class SystolicArray(wiring.Component):
             "swap": In(arch.fill),
             "weights": In(arch.weight_bits), **flags,
             "sums": Out(data.ArrayLayout(
-                self.scale.o.shape() if self.scale else signed(arch.scaled_bits), arch.columns)),
+                out.shape if out else signed(arch.scaled_bits), arch.columns)),
         })
 
     @property
@@ -234,7 +235,7 @@ class SystolicArray(wiring.Component):
                               f"column{column}_swap")
         self._delay = late + arch.rows
         number = Signal(signed(arch.psum_bits), name=f"sum_{column}")
-        product = Signal(scale.o.shape(), name=f"scaled_{column}")
+        product = Signal(scale.out.shape, name=f"scaled_{column}")
         m.d.comb += number.eq(total)
         m.submodules[f"scale_{column}"] = place(
             scale, "systolith_scale", swap=self._swap, code=code, sum=number, o=product)

@@ -4,8 +4,10 @@ It is one more row of the array. Its word of the weights' bus, the one after tha
 holds the scale's code, and the pixel that is the first to meet the new weights meets the new scale.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
-from amaranth.hdl import Cat, Const, Module, Mux, ShapeLike, Signal, Value, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Shape, Signal, Value, signed, unsigned
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from systolith.hw.formats import BlockScale
@@ -13,7 +15,8 @@ from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.structures import Structure
 from systolith.hw.spec.timing import scale_cycles
 
-__all__ = ["BlockScaleCell", "ScaledSum", "add_number", "scale_of", "scaled_bits"]
+__all__ = ["BlockScaleCell", "ScaledNumber", "ScaledSum", "add_number", "scaled_bits",
+           "scaled_number"]
 
 
 #: Mantissa bits whose product LUTs of six inputs make in copies.
@@ -30,14 +33,6 @@ def scaled_bits(scale: BlockScale, sum_bits: int) -> int:
     return sum_bits + (scale.largest - 1).bit_length()
 
 
-def scale_of(arch: Arch) -> "BlockScaleCell | None":
-    """What stands below each column of a chip; None where weights have no blocks."""
-    scale = arch.weight.block_scale
-    return None if scale is None else BlockScaleCell(
-        scale=scale, sum_bits=arch.psum_bits, bits=arch.scaled_bits,
-        structure=arch.scale_structure)
-
-
 def add_number(held: Value, number: Value, bits: int, carry: Value | None = None) -> Value:
     """held + number + carry, signed numbers, in so many bits. On 7-series chips the second one's
     logic shares LUTs with the addition where both have as many bits, which have no sign."""
@@ -49,16 +44,64 @@ def _wide(number, bits):
     return Cat(number, number[-1].replicate(max(0, bits - len(number))))[:bits]
 
 
+@dataclass(frozen=True)
+class ScaledNumber:
+    """What leaves a `BlockScaleCell`, and the product that it stands for.
+
+    Parameters
+    ----------
+    scale : BlockScale
+    sum_bits, bits : int
+        Bits of a sum, and of a sum times the largest scale (`scaled_bits`).
+    structure : Structure
+    """
+    scale: BlockScale
+    sum_bits: int
+    bits: int
+    structure: Structure
+
+    @property
+    def late(self) -> bool:
+        """Whether the product is shifted where it is used."""
+        return self.structure is Structure.LUT6 and self.scale.man in _COPIED
+
+    @property
+    def product_bits(self) -> int:
+        """Bits of a copy of what is shifted there."""
+        return self.sum_bits + self.scale.man + 2
+
+    @property
+    def shape(self) -> Shape:
+        """Of what leaves the cell: the product, or two copies and how far they are shifted."""
+        return unsigned(2 * self.product_bits + 1) if self.late else signed(self.bits)
+
+    def number(self, out: Value) -> Value:
+        """The product, signed, of what left the cell."""
+        if not self.late:
+            return out.as_signed()
+        size = self.product_bits
+        low, high = out[:size].as_signed(), out[size:2 * size].as_signed()
+        return Mux(out[-1], low << 2 | high << 6, low | high << 4)
+
+
+def scaled_number(arch: Arch) -> ScaledNumber | None:
+    """What leaves each column of a chip; None where weights have no blocks."""
+    scale = arch.weight.block_scale
+    return None if scale is None else ScaledNumber(
+        scale, arch.psum_bits, arch.scaled_bits, arch.scale_structure)
+
+
 class BlockScaleCell(wiring.Component):
     """A column's sums times the scale of the block of weights that they come from: exact integers.
 
-    LUTs of six inputs leave the last shift to the adder that takes the number (`number`), whose
-    LUTs have inputs to spare: four copies of the product, two of them zero by their registers'
-    reset, are shifts by 0, 2, 4 and 6 places. The product has the scale's mantissa and the lowest
-    bit of its exponent: with one bit of mantissa, two sums and 0, 1, 2 or 4 more; with three, 8 to
-    30 sums as 16 and a multiple of 1, 5, -3 or -7. Gates and LUTs of four inputs multiply by 8 to
-    15 with two additions: 8 + m is 8, 12 or 16 and one of -2, -1, 0, 1; other widths take an addend
-    for each bit, and shifts follow. A DSP block multiplies by the whole factor.
+    LUTs of six inputs leave the last shift to the adder that takes the product (`ScaledNumber`),
+    whose LUTs have inputs to spare: two copies of what is shifted, one of them zero by its
+    registers' reset, each of which can enter at two places. What is shifted has the scale's
+    mantissa and the lowest bit of its exponent: with one bit of mantissa, two sums and 0, 1, 2 or 4
+    more; with three, 8 to 30 sums as 16 and a multiple of 1, 5, -3 or -7. Gates and LUTs of four
+    inputs multiply by 8 to 15 with two additions: 8 + m is 8, 12 or 16 and one of -2, -1, 0, 1;
+    other widths take an addend for each bit, and shifts follow. A DSP block multiplies by the whole
+    factor.
 
     Parameters
     ----------
@@ -75,35 +118,22 @@ class BlockScaleCell(wiring.Component):
     code : In(scale.width)
     sum : In(signed(sum_bits))
     o : Out
-        What `number` makes the product of, `stages` cycles later: where nothing is left to do, the
-        product itself, signed(bits).
+        Of the shape `out.shape`, a ScaledNumber, which makes the product of it; `stages` cycles
+        later. Where nothing is left to do, it is the product, signed(bits).
     """
 
     def __init__(self, *, scale: BlockScale, sum_bits: int, bits: int,
                  structure: Structure = Structure.LUT4) -> None:
         self.scale = scale
         self.structure = Structure(structure)
-        self.bits = bits
-        man = scale.man
-        #: Whether `number` shifts what comes out.
-        self.late = self.structure is Structure.LUT6 and man in _COPIED
-        self._product_bits = sum_bits + man + 2
-        out: ShapeLike = 2 * self._product_bits + 1 if self.late else signed(bits)
+        self.out = ScaledNumber(scale, sum_bits, bits, self.structure)
         super().__init__({"swap": In(1), "code": In(scale.width), "sum": In(signed(sum_bits)),
-                          "o": Out(out)})
+                          "o": Out(self.out.shape)})
 
     @property
     def stages(self) -> int:
         """Cycles from a sum to what comes out."""
         return scale_cycles(self.scale, self.structure)
-
-    def number(self, out: Value) -> Value:
-        """The product, signed, of what comes out: in the cycle in which it is used."""
-        if not self.late:
-            return out.as_signed()
-        size = self._product_bits
-        low, high = out[:size].as_signed(), out[size:2 * size].as_signed()
-        return Mux(out[-1], low << 2 | high << 6, low | high << 4)
 
     def expected(self, sums: np.ndarray, codes: np.ndarray) -> np.ndarray:
         """The products of sums and codes, by the definition of `BlockScale`: int64 array."""
@@ -116,7 +146,7 @@ class BlockScaleCell(wiring.Component):
             self._shifted(m, self.sum, self._held(m, self.code, "places"))
         elif self.structure.is_dsp:
             self._in_a_block(m)
-        elif self.late:
+        elif self.out.late:
             (self._around_16 if man == 3 else self._two_and_more)(m)
         elif man == 1 and self.structure.is_lut:
             self._in_pairs(m)
@@ -161,8 +191,8 @@ class BlockScaleCell(wiring.Component):
         return register
 
     def _out(self, m, product, high, fine, low=None):
-        """The copies of a product that `number` shifts: by four places more or not, as `high` says
-        now, and by two more or not, as `fine` says in the next cycle. `low`: not `high`."""
+        """The copies of a product that are shifted later: by four places more or not, as `high`
+        says now, and by two more or not, as `fine` says in the next cycle. `low`: not `high`."""
         copies = [self._gated(m, product, off, name) for name, off in
                   (("low", high), ("high", ~high if low is None else low))]
         m.d.comb += self.o.eq(Cat(*copies, fine))
@@ -211,14 +241,14 @@ class BlockScaleCell(wiring.Component):
         more = Signal(signed(len(total) + 2), name="more")
         m.d.comb += more.eq(Mux(odd, Mux(mantissa, total << 2, total << 1),
                                 Mux(mantissa, total, 0)))
-        product = Signal(signed(self._product_bits), name="product")
+        product = Signal(signed(self.out.product_bits), name="product")
         m.d.comb += product.eq(_with_sign(
-            add_number(total << 1, more, self._product_bits), total, self._product_bits))
+            add_number(total << 1, more, self.out.product_bits), total, self.out.product_bits))
         self._out(m, product, high, self._later(m, fine, "fine"))
 
     def _around_16(self, m):
         """Three bits of mantissa: 8 to 15 sums, or twice as many."""
-        size = self._product_bits
+        size = self.out.product_bits
         total = Signal(signed(max(len(self.sum), 2)), name="total")
         m.d.comb += total.eq(self.sum)
         fine, high = self._held(m, self.code[4:], "places")
@@ -264,7 +294,7 @@ class ScaledSum(wiring.Component):
 
     Parameters
     ----------
-    cell : BlockScaleCell or None
+    given : ScaledNumber or None
         None: what comes is the number itself.
     bits : int
         Of the number.
@@ -277,14 +307,14 @@ class ScaledSum(wiring.Component):
         The total is `held` and the number, a cycle later.
     """
 
-    def __init__(self, cell: BlockScaleCell | None, bits: int) -> None:
-        self.cell = cell
+    def __init__(self, given: ScaledNumber | None, bits: int) -> None:
+        self.given = given
         shape = signed(bits + 6)
-        super().__init__({"number": In(cell.o.shape() if cell else signed(bits)), "held": In(shape),
+        super().__init__({"number": In(given.shape if given else signed(bits)), "held": In(shape),
                           "total": Out(shape)})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        number = self.cell.number(self.number) if self.cell else self.number
+        number = self.given.number(self.number) if self.given else self.number
         m.d.sync += self.total.eq(add_number(self.held, number, len(self.held)))
         return m

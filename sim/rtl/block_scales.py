@@ -25,13 +25,13 @@ class Scales(wiring.Component):
     def __init__(self, cell: BlockScaleCell) -> None:
         self.cell = cell
         super().__init__({"swap": In(1), "code": In(len(cell.code)), "sum": In(cell.sum.shape()),
-                          "o": Out(cell.bits)})
+                          "o": Out(cell.out.bits)})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.cell = cell = self.cell
         m.d.comb += [cell.swap.eq(self.swap), cell.code.eq(self.code), cell.sum.eq(self.sum),
-                     self.o.eq(cell.number(cell.o))]
+                     self.o.eq(cell.out.number(cell.o))]
         return m
 
 
@@ -91,7 +91,7 @@ def observe_scales(cells: Sequence[BlockScaleCell],
         # A sum meets what was swapped in at the latest in the cycle before. What comes out is seen
         # after the edge that takes a vector: a cell of one stage answers with its own response.
         met = np.flatnonzero(np.concatenate([[-1], place[:-1]]) >= 0)
-        sign = 1 << (cell.bits - 1)
+        sign = 1 << (cell.out.bits - 1)
         out = seen["o"][met + cell.stages - 1]
         found.append(Scaled(own["sum"][met], own["code"][place[met - 1]], (out ^ sign) - sign))
     return found

@@ -197,7 +197,7 @@ class Numbers(wiring.Component):
                      for name in self.signature.members if name != "sums"]
         bits = array.arch.scaled_bits
         for column, number in enumerate(array.sums):
-            given = array.scale.number(number) if array.scale else number
+            given = array.scale.out.number(number) if array.scale else number
             m.d.comb += self.sums[column * bits:(column + 1) * bits].eq(given)
         return m
 

@@ -80,5 +80,5 @@ def test_proof_has_a_case_for_every_scale_and_sees_a_fault(tmp_path, monkeypatch
     (3, "gates", 2, False)])
 def test_its_stages_are_those_of_the_chip(man, structure, stages, late):
     cell = _cell(man, 4, structure)
-    assert (cell.stages, cell.late) == (stages, late)
-    assert len(cell.o) == (2 * (4 + man + 2) + 1 if late else cell.bits)
+    assert (cell.stages, cell.out.late) == (stages, late)
+    assert len(cell.o) == (2 * (4 + man + 2) + 1 if late else cell.out.bits)

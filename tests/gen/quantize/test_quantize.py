@@ -195,6 +195,18 @@ def held_out(net, model, recipe, exact, data):
     return decibels(exact, golden(made.model, data[96:])[2])
 
 
+@pytest.mark.parametrize("clip", [0.7, 1.25])
+def test_a_learned_clip_is_the_range(clip):
+    """As a network that was trained by PACT has it, one for each layer."""
+    net = Network(np.random.default_rng(4), (3, 6, 6))
+    x = net.node("Conv", "x", weights(net, 8, 3, 3, 3), name="conv")
+    x = net.node("Clip", x, np.float32(0), np.float32(clip))
+    model = net.model(net.node("Conv", x, weights(net, 4, 8, 1, 1)))
+    row, = (row for row in quantize(model, data_for(net), Recipe("int4", "int4", range="min-max")
+                                    ).rows if row["layer"] == "conv")
+    assert (row["low"], row["high"]) == (0, pytest.approx(clip))
+
+
 @pytest.mark.parametrize("formats", [("int6", "int6"), ("int8", "int4"), ("e2m1", "e2m1")])
 def test_the_least_error_of_tensors_is_no_loss_for_the_network(formats):
     """Clipping moves means, and corrected biases move them back."""

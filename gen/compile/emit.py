@@ -45,8 +45,8 @@ def _cycles(i, arch):
     """Estimated cycles for which an instruction keeps its unit busy."""
     if i.opcode == Opcode.LOAD:
         beats = moved_bytes(i, arch) // arch.beat_bytes
-        # windows leave one a cycle, and after a run's last beat before the next one's first
-        return 4 + (max(beats, i.rows * i.words) + 4 * i.rows if i.step_even else beats)
+        # windows leave one a cycle
+        return 4 + (max(beats, i.rows * i.words) if i.step_even else beats)
     if i.opcode == Opcode.ARRAY:
         return fillings(i) * pass_cycles(arch, steps(i, arch), filled(i, arch))
     if i.opcode == Opcode.POST:

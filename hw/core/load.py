@@ -10,15 +10,18 @@ from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.isa import Memory, Opcode
 from systolith.hw.spec.memories import Space, loadable, memory_flags, word_bytes
 from systolith.hw.spec.registers import UnitState
-from systolith.hw.spec.timing import LOAD_BURSTS
+from systolith.hw.spec.timing import CUT_BEATS, LOAD_BURSTS, SHORT_RUN
 
 from .arbiter import LoadSignature, load_tag
 from .bursts import Bursts
+from .item_queue import ItemQueue
 from .unit import ExecutionUnit
 
 __all__ = ["Load"]
 
 _LAYOUT = isa.layout(Opcode.LOAD)
+#: What goes along with each beat of windows, as of `load_tag`.
+_CUT = "base", "signal", "final", "step_even", "step_odd", "spare"
 
 
 class Load(ExecutionUnit):
@@ -33,18 +36,23 @@ class Load(ExecutionUnit):
     from v + 1; that of the next row two cycles after the one before was handed to `Bursts`. An
     instruction is started (tokens taken) with its first run: in the first cycle in which the run
     is ready, tokens are available and `Bursts` accepts. With its last run it is popped from `i`.
-    A burst is asked for while fewer than `LOAD_BURSTS` are asked for and not completely received
-    (one whose last beat comes in cycle t makes room from t + 1). It is taken a cycle after it was
-    issued on the bus (see `ReadArbiter`, which asks for nothing more after an error).
+    A burst is asked for while there is room for it in the `LOAD_BURSTS` that are asked for and not
+    completely received (one whose last beat comes in cycle t makes room from t + 1); those of runs
+    of more than `SHORT_RUN` beats count twice. It is taken a cycle after it was issued on the bus
+    (see `ReadArbiter`, which asks for nothing more after an error).
 
     Timing of the back: beats are taken one a cycle, except while a finished word waits. A word
     whose last beat comes in cycle t is at `o` from cycle t + 1. When the instruction's last word
     is taken in cycle t, `give` is high in cycle t + 1.
 
-    Windows come from a register of the last bytes, into which beats are shifted. `ahead` counts the
-    bytes beyond the next word's end; the word goes to `o` a cycle after it is 0 or more, when `o`
-    is free. A beat is taken while it is less than a beat's bytes, or will be after the word that
-    leaves in this cycle. After a run's last beat none is taken before the run's last word has left.
+    Windows come from a register of the last bytes. Beats for it are taken while fewer than
+    `CUT_BEATS` wait, and can be shifted into it from two cycles after they were taken on, one a
+    cycle. `ahead` counts the bytes beyond the next word's end; the word goes to `o` a cycle after
+    it is 0 or more, when `o` is free. A beat is shifted in while it is less than a beat's bytes, or
+    will be after the word that leaves in this cycle. After a run's last word comes the first one of
+    the next run, of the same instruction or the next one, whose end is the spare bytes and a word
+    further: a beat of the next run comes in while the run's last words leave. Beats of other words
+    are taken from the cycle after the last window has gone to `o` on.
 
     Parameters
     ----------
@@ -91,8 +99,11 @@ class Load(ExecutionUnit):
                        len(self.i.payload.word_beats))
         m.submodules.bursts = bursts = Bursts(arch=self.arch, run_bits=run_bits,
                                               tag=load_tag(self.arch))
-        outstanding = Signal(range(LOAD_BURSTS + 1))
-        room = outstanding != LOAD_BURSTS
+        outstanding = Signal(range(LOAD_BURSTS + 1))        # a burst of a short run counts once
+        asks, gives = (Mux(tag.short, 1, 2) for tag in (
+            bursts.o.payload.tag, beats.payload.tag))
+        room = Mux(bursts.o.payload.tag.short, outstanding != LOAD_BURSTS,
+                   outstanding < LOAD_BURSTS - 1)
         m.d.comb += [
             request.payload.eq(bursts.o.payload),
             request.valid.eq(bursts.o.valid & room),
@@ -100,24 +111,21 @@ class Load(ExecutionUnit):
         ]
         asked = request.ready           # only while it is valid
         ended = beats.valid & beats.ready & beats.payload.stops
-        with m.If(asked & ~ended):
-            m.d.sync += outstanding.eq(outstanding + 1)
-        with m.Elif(ended & ~asked):
-            m.d.sync += outstanding.eq(outstanding - 1)
+        m.d.sync += outstanding.eq(outstanding + Mux(asked, asks, 0) - Mux(ended, gives, 0))
 
         started, missing = self._elaborate_front(m, bursts)
-        giving, full = self._elaborate_back(m)
+        giving, full, holds = self._elaborate_back(m)
         # in work before a word is complete; at all
         reads = Signal()
         works = Signal()
         m.d.comb += [
             reads.eq(started | bursts.busy | (outstanding != 0)),
-            works.eq(reads | full | self.o.valid | giving),
+            works.eq(reads | full | holds | self.o.valid | giving),
             self.busy.eq(works),
             self.progress.eq(self.o.valid & self.o.ready),
         ]
         self.say(m, (self.o.valid & ~self.o.ready, UnitState.UNIT),
-                 (reads & ~full & ~beats.valid, UnitState.MEMORY),
+                 (reads & ~full & ~holds & ~beats.valid, UnitState.MEMORY),
                  ((missing != 0) & ~works, UnitState.TOKENS),
                  (works | self.i.valid, UnitState.RUNNING))
         m.d.sync += self.missing.eq(missing)
@@ -171,6 +179,7 @@ class Load(ExecutionUnit):
             run.payload.tag.memory.eq(1 << instruction.memory),
             run.payload.tag.base.eq(base),
             run.payload.tag.last_beat.eq(last_beat),
+            run.payload.tag.short.eq(length <= SHORT_RUN),
             run.payload.tag.layer.eq(instruction.layer),
             run.payload.tag.signal.eq(instruction.signal),
             run.payload.tag.final.eq(final),
@@ -195,7 +204,7 @@ class Load(ExecutionUnit):
 
     def _elaborate_back(self, m):
         """Puts beats together into words; returns the signals that the last cycle has taken one,
-        and that a window waits for the output.
+        that a window waits for the output, and that beats of windows wait.
 
         The register of the beats is the register of the output: the next word's first beat comes
         in while the word leaves.
@@ -273,57 +282,97 @@ class Load(ExecutionUnit):
             self.o.payload[name].eq(groups if name == "activation" else content)
             for name, _ in self.o.payload.shape() if name not in ("memory", "address")
         ]
-        return giving, window.full
+        return giving, window.full, window.holds
+
+    def _elaborate_queue(self, m, wanted):
+        """The beats of windows, which wait until windows are made of them: (the queue, its output,
+        its room, whether it holds any)."""
+        arch, beats = self.arch, self.read.beats
+        layout = data.StructLayout({"data": arch.bus_bits, "starts": 1, "stops": 1, **{
+            name: load_tag(arch)[name].shape for name in _CUT}})
+        m.submodules.queue = queue = ItemQueue(width=layout.size, depth=CUT_BEATS)
+        item, head = Signal(layout), Signal(layout)
+        level = Signal(range(CUT_BEATS + 1), name="queue_level")
+        room, holds = Signal(name="queue_room", init=1), Signal(name="queue_holds")
+        leaves = queue.o.valid & queue.o.ready
+        m.d.comb += [
+            *(item[name].eq(beats.payload.tag[name]) for name in _CUT),
+            item.data.eq(beats.payload.data),
+            item.starts.eq(beats.payload.starts & beats.payload.first),
+            item.stops.eq(beats.payload.stops & beats.payload.ends),
+            queue.write.eq(beats.valid & room & wanted), queue.item.eq(item),
+            head.eq(queue.o.payload),
+        ]
+        with m.If(queue.write & ~leaves):
+            m.d.sync += [level.eq(level + 1), holds.eq(1), room.eq(level != CUT_BEATS - 1)]
+        with m.Elif(leaves & ~queue.write):
+            m.d.sync += [level.eq(level - 1), holds.eq(level != 1), room.eq(1)]
+        return queue, head, room, holds
 
     def _elaborate_windows(self, m):
         """Words that are windows of a run's bytes. Returns signals: a beat may be taken (`ready`),
-        it is one of windows (`wanted`); a word waits for the output (`full`), it `leaves`, and is
-        the run's last (`ends`); its `address`, `signal` and bytes (`word`)."""
+        it is one of windows (`wanted`), such beats wait (`holds`); a word waits for the output
+        (`full`), it `leaves`, and is the run's last (`ends`); its `address`, `signal` and bytes
+        (`word`)."""
         arch, beats = self.arch, self.read.beats
-        tag = beats.payload.tag
         if not arch.load_windows:
-            return SimpleNamespace(ready=self.o.ready, wanted=Const(0), full=Const(0))
+            return SimpleNamespace(ready=self.o.ready, wanted=Const(0), full=Const(0),
+                                   holds=Const(0))
+        wanted = Signal(name="window_wanted")
+        m.d.comb += wanted.eq(beats.payload.tag.step_even.any())
+        queue, head, room, holds = self._elaborate_queue(m, wanted)
         size, beat = arch.vector, arch.beat_bytes
         held = Signal(8 * (size + 2 * beat - 1), name="window_bytes", reset_less=True)
         ahead = Signal(signed((size + 127 + 2 * beat).bit_length() + 1), name="window_ahead",
-                       reset_less=True)
-        full, thin, odd, drains = (Signal(name=f"window_{name}") for name in (
-            "full", "thin", "odd", "drains"))
-        room = Signal(name="window_room", init=1)
-        now, following = (Signal.like(tag, name=f"window_tag{name}", reset_less=True)
-                          for name in ("", "_next"))
-        address = Signal.like(tag.base, name="window_address", reset_less=True)
-        wanted, ready, taken, leaves, ends, starts, upcoming_odd = (
-            Signal(name=f"window_{name}") for name in (
-                "wanted", "ready", "taken", "leaves", "ends", "starts", "upcoming_odd"))
+                       init=-size)
+        full, thin, odd = (Signal(name=f"window_{name}") for name in ("full", "thin", "odd"))
+        wide = Signal(name="window_room", init=1)
+        # The run of the next word has all its beats (`drains`); a beat of the run after it is
+        # there (`later`), and is its last one.
+        drains, later, later_stops = (Signal(name=f"window_{name}") for name in (
+            "drains", "later", "later_stops"))
+        now, after, following = (Signal.like(head, name=f"window_of{name}", reset_less=True)
+                                 for name in ("", "_later", "_next"))
+        address = Signal.like(head.base, name="window_address", reset_less=True)
+        taken, leaves, ends, over, odd_next = (Signal(name=f"window_{name}") for name in (
+            "taken", "leaves", "ends", "over", "odd_next"))
         left, then = Signal.like(ahead, name="window_left"), Signal.like(ahead, name="window_then")
+        place = (beat - 1).bit_length()
         m.d.comb += [
-            wanted.eq(tag.step_even.any()),
             leaves.eq(full & self.o.ready),
-            ready.eq(~drains & Mux(wanted, room | (thin & leaves), self.o.ready)),
-            taken.eq(beats.valid & ready & wanted),
-            starts.eq(beats.payload.starts & beats.payload.first),
-            ends.eq(drains & (ahead == now.spare)),
-            left.eq(Mux(leaves, ahead - Mux(odd, now.step_odd, now.step_even), ahead)),
-            then.eq(Mux(taken, Mux(starts, -size, left) + beat, left)),
-            upcoming_odd.eq(Mux(taken & starts, 0, odd ^ leaves)),
-            following.eq(Mux(taken, tag, now)),
+            # where it is full: after the run's last word there are its spare bytes, and a beat
+            ends.eq(drains & (ahead[:place] == now.spare) & (ahead[place] == later)),
+            over.eq(leaves & ends),
+            queue.o.ready.eq(wide | (leaves & (thin | (ends & later)))),
+            taken.eq(queue.o.valid & queue.o.ready),
+            left.eq(Mux(over, Mux(later, beat - size, -size), Mux(
+                leaves, ahead - Mux(odd, now.step_odd, now.step_even), ahead))),
+            then.eq(Mux(taken, left + beat, left)),
+            odd_next.eq((odd ^ leaves) & ~over),
+            following.eq(Mux(over & later, after, Mux(taken & (over | ~drains), head, now))),
         ]
+        m.d.sync += now.eq(following)
         with m.If(taken):
-            m.d.sync += [now.eq(tag), held.eq(Cat(held, beats.payload.data)[-len(held):])]
-            with m.If(starts):
-                m.d.sync += address.eq(tag.base)
-            with m.If(beats.payload.stops & beats.payload.ends):
-                m.d.sync += drains.eq(1)
-        with m.If(leaves):
-            m.d.sync += address.eq(address + 1)
-            with m.If(ends):
-                m.d.sync += drains.eq(0)
+            m.d.sync += [held.eq(Cat(held, head.data)[-len(held):]), after.eq(head)]
+        # Runs begin and end; at most one beat is there beyond the run of the next word.
+        with m.If(over & later):
+            m.d.sync += [address.eq(after.base), drains.eq(later_stops | (taken & head.stops)),
+                         later.eq(later_stops & taken), later_stops.eq(head.stops)]
+        with m.Elif(over | ~drains):
+            m.d.sync += drains.eq(taken & head.stops)
+            with m.If(taken & head.starts):
+                m.d.sync += address.eq(head.base)
+            with m.Elif(leaves):
+                m.d.sync += address.eq(address + 1)
+        with m.Else():
+            with m.If(taken):
+                m.d.sync += [later.eq(1), later_stops.eq(head.stops)]
+            with m.If(leaves):
+                m.d.sync += address.eq(address + 1)
         with m.If(taken | leaves):
             m.d.sync += [
-                ahead.eq(then), odd.eq(upcoming_odd), full.eq((then >= 0) & ~(leaves & ends)),
-                room.eq((then < beat) | (leaves & ends)),
-                thin.eq(then < Mux(upcoming_odd, following.step_odd, following.step_even) + beat),
+                ahead.eq(then), odd.eq(odd_next), full.eq(then >= 0), wide.eq(then < beat),
+                thin.eq(then < Mux(odd_next, following.step_odd, following.step_even) + beat),
             ]
         # It begins 2 * beat - 1 - ahead bytes after the first one that is held. In steps, which
         # synthesis makes multiplexers of; of a shift it makes ten times as many LUTs.
@@ -333,5 +382,6 @@ class Load(ExecutionUnit):
             m.d.comb += step.eq(Mux(ahead[bit], word, word[8 << bit:]))
             word = step
         return SimpleNamespace(
-            ready=ready, wanted=wanted, full=full, leaves=leaves, ends=ends, address=address,
+            ready=Mux(wanted, room, ~(holds | drains) & self.o.ready), wanted=wanted, full=full,
+            holds=holds, leaves=leaves, ends=ends, address=address,
             signal=Mux(now.final, now.signal, 0), word=word)

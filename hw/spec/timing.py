@@ -12,21 +12,24 @@ from .memories import MEMORIES, Space
 from .numbers import PAGE_BYTES, SHIFT_BITS
 from .structures import Structure
 
-__all__ = ["ARRAY_EDGE", "FETCHES", "ITEMS", "LOAD_BURSTS", "PART_BITS", "POOLING", "POST_START",
-           "REVISIT", "ROWS_A_CYCLE", "STORE_BURSTS", "TABLE_LOOKUP", "apart", "array_latency",
-           "booth_digits", "burst_limit", "code_unit", "column_delay", "delivery_beats",
-           "delivery_cycles", "few_stages", "float_stages", "folded_operands", "folded_rows",
-           "gain_by_pooling", "item_latency", "lane_choice", "lane_entry", "lane_factor_bits",
-           "lane_limit_bits", "lane_number_bits", "operand_image_bits", "operand_lane_latency",
-           "pass_cycles", "pool_stages", "post_lane_latency", "product_latency", "product_parts",
-           "product_rows", "read_period", "rounding_latency", "rounding_levels", "scale_cycles",
-           "scale_stages", "second_turn",
+__all__ = ["ARRAY_EDGE", "CUT_BEATS", "CUT_LATENCY", "FETCHES", "ITEMS", "LOAD_BURSTS", "PART_BITS",
+           "POOLING", "POST_START", "REVISIT", "ROWS_A_CYCLE", "SHORT_RUN", "STORE_BURSTS",
+           "TABLE_LOOKUP", "apart", "array_latency", "booth_digits", "burst_limit", "code_unit",
+           "column_delay", "delivery_beats", "delivery_cycles", "few_stages", "float_stages",
+           "folded_operands", "folded_rows", "gain_by_pooling", "item_latency", "lane_choice",
+           "lane_entry", "lane_factor_bits", "lane_limit_bits", "lane_number_bits", "load_share",
+           "operand_image_bits", "operand_lane_latency", "pass_cycles", "pool_stages",
+           "post_lane_latency", "product_latency", "product_parts", "product_rows", "read_period",
+           "rounding_latency", "rounding_levels", "scale_cycles", "scale_stages", "second_turn",
            "shared_latency", "shortest_pass", "sum_latency", "word_latency"]
 
 #: Instructions that the sequencer has requested and that have not come.
 FETCHES = 4
-#: Read bursts of LOAD that may be outstanding.
-LOAD_BURSTS = 4
+#: Read bursts of LOAD that may be outstanding where runs are short, of so many beats or fewer; a
+#: burst of a longer run counts as two.
+LOAD_BURSTS, SHORT_RUN = 8, 8
+#: Beats that wait until windows are made of them, and cycles from the bus to their register.
+CUT_BEATS, CUT_LATENCY = 32, 2
 #: Write bursts of STORE that may be outstanding.
 STORE_BURSTS = 16
 #: Items between POST and STORE; enough to hide the pipeline at full rate.
@@ -51,6 +54,11 @@ _DSP_BITS = 18
 PART_BITS = 16
 #: Adders that follow each other in a cycle of a product of LUTs.
 ROWS_A_CYCLE = 2
+
+
+def load_share(beats: int) -> int:
+    """What a burst of a run of so many beats counts in `LOAD_BURSTS`."""
+    return 1 if beats <= SHORT_RUN else 2
 
 
 def burst_limit(arch: Arch) -> int:

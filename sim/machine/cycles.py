@@ -39,7 +39,7 @@ from systolith.hw.spec.registers import COUNTED, UnitState
 
 from .activity import Activity
 from .events import At, Channel, Events
-from .windows import Windows
+from .windows import Run, Windows
 
 __all__ = ["Stuck", "Timing", "cycles"]
 
@@ -121,6 +121,11 @@ class _Model:
         self.fetched = Channel()           # (first beat, beats)
         self.loading = Channel()           # instructions of load's bursts, in order
         self.load_room = Channel([0] * timing.LOAD_BURSTS)
+        # LOADs that make windows: those whose last word may not have been taken, their beats,
+        # the room for these, and when their last words were taken.
+        self.cuts, self.windows = 0, Windows(self.arch.vector, self.arch.beat_bytes)
+        self.cut_beats, self.cut_room = Channel(), Channel([0] * timing.CUT_BEATS)
+        self.cut_ends = Channel()
         self.items = Channel()             # an item can be pushed
         self.item_room = Channel([0] * timing.ITEMS)
 
@@ -141,7 +146,7 @@ class _Model:
 
     def run(self):
         self.events.run([self._fetch(), self._execute(), *map(self._deliver, Unit), self._load(),
-                         self._read(), self._array(), self._post(), self._store()])
+                         self._read(), self._cut(), self._array(), self._post(), self._store()])
         return self._timing()
 
     # Tokens.
@@ -309,7 +314,9 @@ class _Model:
                     self._free(Unit.LOAD, popped + 1)
                 offered = popped
                 for burst in self._bursts_of(code.address + row * code.row_stride, beats):
-                    offered = max(offered + 2, (yield self.load_room))
+                    offered += 2
+                    for _ in range(timing.load_share(beats)):
+                        offered = max(offered, (yield self.load_room))
                     issued = yield from self._issue(offered, 1)
                     offered = issued + 1
                     self._put(self.bursts, (Unit.LOAD, burst, issued))
@@ -318,7 +325,6 @@ class _Model:
         end = 0             # the last beat accepted
         left = 0            # beats of the instruction that are still to come
         word_taken = 0      # when the last word was taken from load's output
-        windows = None      # of the instruction
         load = self.activity[Unit.LOAD]
         while True:
             client, beats, issued = yield self.bursts
@@ -331,34 +337,43 @@ class _Model:
                 continue
             if not left:
                 (here, granted, giver), start, number, code = yield self.loading
-                load.wait(UnitState.TOKENS, max(here + 1, load.end + 1), granted - 1, giver)
+                while self.cuts and not code.step_even:
+                    self.cuts -= 1
+                    word_taken = yield self.cut_ends
+                if not code.step_even:
+                    load.wait(UnitState.TOKENS, max(here, load.end) + 1, granted - 1, giver)
                 size = self._word_beats(code)
                 left = moved_bytes(code, self.arch) // self.arch.beat_bytes
-                windows = Windows(code, self.arch.vector, windows.cycle if windows else 0,
-                                   word_taken) if code.step_even else None
-            if windows:
-                yield from self._leave(windows, first)
-                word_taken = max(windows.taken, windows.cycle)
-            load.wait(UnitState.MEMORY, max(start + 1, word_taken),
-                      (first if not windows or windows.ahead < 0 else 0) - 1)
-            if windows:
-                end = yield from self._windows(windows, first, beats)
+                self.cuts += code.step_even > 0
+            share = timing.load_share(run_bytes(code, self.arch) // self.arch.beat_bytes)
+            if code.step_even:
+                if left % code.word_beats == 0:
+                    self.windows.runs.append(Run(
+                        code, number, code.rows - left // code.word_beats,
+                        (here, granted, giver), start, word_taken))
+                end = first - 1
+                for _ in range(beats):
+                    end = max(end + 1, (yield self.cut_room))
+                    self._put(self.cut_beats, end)
             else:
+                load.wait(UnitState.MEMORY, max(start + 1, word_taken), first - 1)
                 end = max(first, word_taken) + beats - 1
                 word_taken = end + 1
                 if code.memory in self.written:
                     end, word_taken = yield from self._words(
                         end - beats + 1, left, beats, size, code)
+                if left == beats:
+                    self._loaded(here, start, number, code, word_taken)
             left -= beats
             self.reads_end = end
-            self._put(self.load_room, end + 1)
-            if windows and left % code.word_beats == 0:
-                yield from self._leave(windows, None)
-                word_taken = windows.taken
-            if not left:
-                self._give(Unit.LOAD, code, word_taken + 1)
-                load.add(here, word_taken + 1)
-                self.times[number] = (start, word_taken + 1)
+            for _ in range(share):
+                self._put(self.load_room, end + 1)
+
+    def _loaded(self, here, start, number, code, taken):
+        """The last word of a LOAD was taken."""
+        self._give(Unit.LOAD, code, taken + 1)
+        self.activity[Unit.LOAD].add(here, taken + 1)
+        self.times[number] = (start, taken + 1)
 
     def _words(self, cycle, left, beats, size, code):
         """A burst of words that wait while POST writes there: (last beat, last word)."""
@@ -382,41 +397,34 @@ class _Model:
                 self.activity[Unit.LOAD].wait(UnitState.UNIT, last + 1, taken - 1)
         return last, max(taken, last + 1)
 
-    def _windows(self, state, first, beats):
-        """A burst of windows whose beats are there from cycle `first` on; returns its last beat."""
-        size, last = self.arch.beat_bytes, first
-        while beats:
-            ahead, step = state.ahead, state.step
-            word, beat = max(state.cycle, state.taken), max(state.cycle, first)
-            leaves = ahead >= 0 and (word <= beat or ahead >= size)
-            cycle = word if leaves else beat
-            if leaves:
-                yield from self._window(state)
-            state.cycle = cycle + 1
-            if cycle >= first and (ahead < size or ahead - step < size):
-                state.ahead += size
-                beats, last = beats - 1, cycle
-        return last
-
-    def _leave(self, state, end):
-        """The words that leave before cycle `end`, or, after a run's last beat (None), all."""
-        while state.ahead >= 0 and (end is None or max(state.cycle, state.taken) < end):
-            spare = state.ahead == state.code.spare
-            yield from self._window(state)
-            if end is None and spare:
-                state.ahead, state.odd = -self.arch.vector, 0
-
-    def _window(self, state):
-        """A word that goes to load's output."""
-        cycle = max(state.cycle, state.taken)
-        state.ahead -= state.step
-        state.odd ^= 1
-        yield At(cycle + 1, 2)
-        state.cycle = state.taken = cycle + 1
-        while self._post_writes(state.taken, state.code, state.number):
-            state.taken += 1
-        state.number += 1
-        self.activity[Unit.LOAD].wait(UnitState.UNIT, cycle + 1, state.taken - 1)
+    def _cut(self):
+        """Windows of the beats that `_read` has handed over."""
+        state, load = self.windows, self.activity[Unit.LOAD]
+        while True:
+            while state.bytes < state.end:
+                come = yield self.cut_beats
+                run = state.runs[0]
+                here, granted, giver = run.wanted
+                if state.begins and not run.row:        # of the instruction's first word
+                    state.taken = max(state.taken, run.free)
+                    load.wait(UnitState.TOKENS, max(here, load.end) + 1, granted - 1, giver)
+                load.wait(UnitState.MEMORY, max(run.start, state.entered[-1], state.left,
+                                                state.taken - 1) + 1, come - 1)
+                self._put(self.cut_room, state.enter(come) + 1)
+            cycle, code = max(state.whole + 1, state.taken), state.runs[0].code
+            number, ended = state.leave(cycle)
+            yield At(cycle + 1, 2)
+            state.taken = cycle + 1
+            while self._post_writes(state.taken, code, number):
+                state.taken += 1
+            load.wait(UnitState.UNIT, cycle + 1, state.taken - 1)
+            if ended:
+                self._loaded(ended.wanted[0], ended.start, ended.number, code, state.taken)
+                self._put(self.cut_ends, state.taken)
+            # beats of the words after the next one
+            while self.cut_beats and 0 <= state.bytes - state.end < state.beat and (
+                    state.entry(self.cut_beats[0]) <= max(state.whole + 1, state.taken)):
+                self._put(self.cut_room, state.enter((yield self.cut_beats)) + 1)
 
     def _post_writes(self, cycle, load, number):
         """Whether POST writes in a cycle where the word `number` of a LOAD would be written."""

@@ -72,6 +72,8 @@ def _array(conv, layer, plan, offsets, starts):
         weight_bytes=tuple(map(layer.weight_word_bytes, range(layer.column_blocks))),
         **_stored(layer, plan), height=layer.height, side=3 if layer.part else layer.side,
         narrow=layer.narrow or None,
+        last_parameters=(layer.parameter_tail if layer.parameter_tail < layer.arch.parameter_bytes
+                         else None),
         weight_pool=None if layer.weight_pool is None else starts["pools"] + offsets["pools"])
 
 

@@ -522,6 +522,18 @@ class Layer:
         """Groups (`arch.group` channels) of the output that hold at least one of its channels."""
         return -(-self.channels // self.arch.group)
 
+    @cached_property
+    def parameter_tail(self) -> int:
+        """Bytes of its last parameter word in external memory: without the lanes after its last
+        channel, whose parameters are 0, where they are more than an instruction of its own."""
+        arch = self.arch
+        whole, words = arch.parameter_bytes, self.groups * arch.chunks
+        if arch.activation.binary or self.to_signs:     # there they are not 0
+            return whole
+        lanes = self.places[-1] + self.channels - (words - 1) * arch.post_lanes
+        used = -(-max(1, lanes) * arch.parameter_bits // (8 * arch.beat_bytes)) * arch.beat_bytes
+        return used if used < whole - (words > 1) * arch.instruction_bytes else whole
+
     def column_groups(self, column_block: int) -> int:
         """Groups of a column block that hold at least one channel of the output."""
         first = column_block * self.arch.groups_per_columns

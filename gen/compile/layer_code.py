@@ -227,10 +227,15 @@ class LayerCode:
         base = ring.find(name)
         if base is None:
             words = (min(self.groups, (run + 1) * self.run) - run * self.run) * chunks
-            base = ring.place(name, words)
-            self.stream.load(
-                Memory.PARAMETER, "parameters",
-                self.parameters + run * self.run * chunks * self.arch.parameter_bytes, base, words)
+            base, size = ring.place(name, words), self.arch.parameter_bytes
+            address = self.parameters + run * self.run * chunks * size
+            tail = self.layer.parameter_tail
+            rest = (run + 1) * self.run >= self.groups and tail < size  # the last word apart
+            if words > rest:
+                self.stream.load(Memory.PARAMETER, "parameters", address, base, words - rest)
+            if rest:
+                self.stream.load(Memory.PARAMETER, "parameters", address + (words - 1) * size,
+                                 base + words - 1, 1, tail)
         return base + number % self.run * chunks
 
     # Instructions.

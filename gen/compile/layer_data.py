@@ -144,8 +144,8 @@ def _stored(codes, layer):
 
 
 def parameter_bytes(layer: Layer) -> bytes:
-    """The parameter words of a layer: `arch.chunks` words for each group of output channels. On
-    binary chips one more group follows, whose results are always -1, for lanes without channel.
+    """The parameter words of a layer: `arch.chunks` words for each group of output channels, the
+    last one without lanes that have no channel (`Layer.parameter_tail`). On binary chips one more group follows, whose results are always -1, for lanes without channel.
     Results that are signs are -1 there, too."""
     conv, arch = layer.conv, layer.arch
     bipolar = arch.activation.binary
@@ -176,7 +176,8 @@ def parameter_bytes(layer: Layer) -> bytes:
         offset = np.zeros(total, np.int64)
         offset[:layer.channels] = held.offset // unit
         offset = offset.reshape(-1, arch.post_lanes)
-    return pack_parameter_words(bias, multiplier, shift, arch, below, addend, ties, offset)
+    words = pack_parameter_words(bias, multiplier, shift, arch, below, addend, ties, offset)
+    return words[:len(words) - arch.parameter_bytes + layer.parameter_tail]
 
 
 def _below(own, operand):

@@ -262,6 +262,8 @@ class ArrayView(Record):
         As of ARRAY's field, where its weights have fewer bits than the chip's.
     weight_pool : int or None
         Offset of the first word of its pool, where its weights are in one.
+    last_parameters : int or None
+        Bytes of its last parameter word there, where lanes without channel are left out.
     """
     images: int
     y: Axis
@@ -283,6 +285,7 @@ class ArrayView(Record):
     stored_passes: tuple[int, ...] | None = field(default=None, metadata=OPTIONAL)
     narrow: int | None = field(default=None, metadata=OPTIONAL)
     weight_pool: int | None = field(default=None, metadata=OPTIONAL)
+    last_parameters: int | None = field(default=None, metadata=OPTIONAL)
 
 
 @dataclass(frozen=True)

@@ -138,6 +138,7 @@ class _Checker:
         layer = self.layers[i.layer]
         if i.memory not in (Memory.ACTIVATION, Memory.OPERAND):
             sizes = (layer.weight_bytes if i.memory == Memory.WEIGHT else
+                     self._parameter_sizes(layer, start) if i.memory == Memory.PARAMETER else
                      (word_bytes(i.memory, self.arch),))
             if loaded_bytes(i, self.arch) not in sizes:
                 self.fail(number, f"loads other parts of {space.name.lower()} words than there are")
@@ -154,6 +155,20 @@ class _Checker:
             self.fail(number, f"loads what nothing has written of {name!r}")
         self.contents.maps[space][base] = np.where(
             round < 0, -1, self.contents.tag(tensor, round, word[:, None]))
+
+    def _parameter_sizes(self, layer, starts):
+        """The bytes that parameter words which begin there may have: the layer's last one may be
+        without the lanes after its last channel."""
+        whole, place = self.arch.parameter_bytes, layer.parameters + (
+            layer.groups * self.arch.chunks - 1) * self.arch.parameter_bytes
+        if layer.last_parameters is None or place not in starts:
+            return (whole,)
+        tensor = self.contents.tensors[layer.output]
+        lanes = np.arange(tensor.shape[0]) if tensor.channels is None else np.array(tensor.channels)
+        lanes = lanes - (layer.first_group + layer.groups) * self.arch.group + self.arch.post_lanes
+        most = int(lanes[lanes < self.arch.post_lanes].max(initial=-1)) + 1
+        enough = most * self.arch.parameter_bits <= 8 * layer.last_parameters
+        return (layer.last_parameters,) if len(starts) == 1 and enough else ()
 
     def _array(self, number, i):
         layer, depth = self.layers[i.layer], len(self.sums.layer)

@@ -145,8 +145,9 @@ def _stored(codes, layer):
 
 def parameter_bytes(layer: Layer) -> bytes:
     """The parameter words of a layer: `arch.chunks` words for each group of output channels, the
-    last one without lanes that have no channel (`Layer.parameter_tail`). On binary chips one more group follows, whose results are always -1, for lanes without channel.
-    Results that are signs are -1 there, too."""
+    last one without lanes that have no channel (`Layer.parameter_tail`). On binary chips one more
+    group follows, whose results are always -1, for lanes without channel. Results that are signs
+    are -1 there, too."""
     conv, arch = layer.conv, layer.arch
     bipolar = arch.activation.binary
     total = (layer.groups + bipolar) * arch.group

@@ -179,8 +179,9 @@ def prove_step(rules: Arithmetic, timeout: float = 60, split: bool | None = None
         (folder / "step.v").write_text(emit(Step(rules), "step"))
         (folder / "specification.v").write_text(emit(Specification(rules), "specification"))
         commands = [f"read_verilog {folder}/step.v {folder}/specification.v", "hierarchy",
-                    "proc -norom", "flatten", "opt", "miter -equiv -flatten specification step both",
-                    "hierarchy -top both", "opt -full", "techmap", "opt -full"]
+                    "proc -norom", "flatten", "opt",
+                    "miter -equiv -flatten specification step both", "hierarchy -top both",
+                    "opt -full", "techmap", "opt -full"]
         cases = [f"-set in_w {bits[1]}'d{word}" for word in range(1 << bits[1])] if split else [""]
         commands += [f"sat -timeout {int(timeout)} -prove trigger 0 -show-inputs {case} both"
                      for case in cases]

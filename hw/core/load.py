@@ -291,7 +291,8 @@ class Load(ExecutionUnit):
         layout = data.StructLayout({"data": arch.bus_bits, "starts": 1, "stops": 1, **{
             name: load_tag(arch)[name].shape for name in _CUT}})
         m.submodules.queue = queue = ItemQueue(width=layout.size, depth=CUT_BEATS)
-        item, head = Signal(layout), Signal(layout)
+        item = Signal(layout)
+        head = Signal(layout)
         level = Signal(range(CUT_BEATS + 1), name="queue_level")
         room, holds = Signal(name="queue_room", init=1), Signal(name="queue_holds")
         leaves = queue.o.valid & queue.o.ready

@@ -114,6 +114,10 @@ def prove_words(m, component, own, choose):
           ~o.valid | ((o.payload.memory == memory) & (o.payload.address == word) & beyond
                       & (own["signal"] == signal)),
           ~seen | (kept.word_select(slot, arch.bus_bits) == content), component.give == gives]
+    # What it has said of the word before (memories of even and of odd words are written by it).
+    told, odd = Signal.like(component.upcoming), Signal()
+    m.d.sync += [told.eq(component.upcoming), odd.eq(component.upcoming_odd)]
+    ok += [o.payload.memory == told, ~o.valid | (o.payload.address[0] == odd)]
     return polite, reduce(and_, ok)
 
 
@@ -148,6 +152,8 @@ def test_load_brings_each_beat_once_into_its_word(arch, tmp_path):
     ("SimpleNamespace(ready=self.o.ready,", "SimpleNamespace(ready=Const(1),"),
     ("m.d.sync += self.o.valid.eq(0)", "pass"),
     ("m.d.comb += self.upcoming.eq(self.o.payload.memory)", "pass"),
+    ("m.d.comb += self.upcoming_odd.eq(self.o.payload.address[0])", "pass"),
+    ("self.upcoming_odd.eq(word[0])]", "self.upcoming_odd.eq(address[0])]"),
     ("address.eq(word + word_ends)", "address.eq(word + 1)"),
     ("m.d.sync += content[arch.bus_bits:].eq(0)", "pass"),
     ("final.eq(number == instruction.rows)", "final.eq(number >= instruction.rows - 1)"),
@@ -276,6 +282,10 @@ def prove_post(post, arch, folder, **patches):
            writes["free"] == ((Const(1) << (ITEMS - used)[:5]) - 1)[:ITEMS],
            ((queue["write__addr"] - queue["read__addr"] - waiting + shown)[:4] == 0),
            waiting >= shown, shown | (waiting <= 1)]
+    # What is said of writes in the cycle before them.
+    told, odd = Signal(), Signal()
+    m.d.sync += [told.eq(component.writes), odd.eq(component.upcoming_odd)]
+    ok += [(component.write_enable != 0) == told, ~told | (component.write_address[0] == odd)]
     polite, fine = Signal(), Signal()
     m.d.comb += [fine.eq(Cat(ok).all()), polite.eq(~running | ((asked <= chunks) & (~raw | (
         (fields.pool_x == 1) & (fields.pool_y == 1) & (fields.pooling == Pooling.LARGEST)
@@ -304,6 +314,8 @@ def test_post_writes_each_result_once(arch, tmp_path):
     (3, post, "self.i.valid & ~running & (missing == 0)", "self.i.valid & (missing == 0)"),
     (3, window_reader, "mark.end.eq(last_x & last_y)", "mark.end.eq(last_y)"),
     (3, result_writer, "self.room.eq(free[0])", "self.room.eq(1)"),
+    (3, result_writer, "self.upcoming_odd.eq(address.upcoming_odd)",
+     "self.upcoming_odd.eq(address.word[0])"),
     (3, result_writer, "self.mark.valid & (fields.raw | self.mark.whole)", "self.mark.valid")])
 def test_a_result_lost_or_written_twice_is_found(chip, module, old, new, tmp_path):
     made = planted(module, old, new)

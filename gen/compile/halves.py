@@ -2,12 +2,14 @@
 `array.packed_halves`: layers that read them take half the passes.
 
 Such a layer's sums are 2**half times as large on the chip, as if its weights were. So they are
-here, and the rest of the layer makes the same results of such sums.
+here, and the rest of the layer makes the same results of such sums, or the host, where they leave
+the chip as they are.
 """
 
 from collections.abc import Collection
 from dataclasses import replace
 
+import numpy as np
 from systolith.hw.spec.arch import Arch
 from systolith.sim.model.graph import Graph
 from systolith.sim.model.weights import Weights
@@ -29,7 +31,7 @@ def kept_halves(graph: Graph, arch: Arch, apart: Collection[str] = ()) -> set[st
     for conv in graph.layers:
         if conv.requantization is None or conv.operand is not None or conv.table is not None:
             names.discard(conv.output)
-        if not _reads_halves(conv, arch):
+        if not _reads_halves(graph, conv, arch):
             names.discard(conv.input)
         if conv.operand is not None:
             names.discard(conv.operand.tensor)
@@ -41,11 +43,24 @@ def _is_half(form, arch):
     return form is not None and form.signed and not form.binary and part.holds(form)
 
 
-def _reads_halves(conv, arch):
+def _reads_halves(graph, conv, arch):
     weights = conv.weights.in_format(arch.part) if not conv.weights.format.binary else None
     own = conv.requantization
-    return (weights is not None and own is not None and not own.late and conv.channels is None
-            and conv.geometry.groups == 1)
+    if weights is None or conv.channels is not None or (
+            conv.depthwise and conv.geometry.groups > 1):
+        return False
+    return not own.late if own is not None else _leaves(graph, conv, arch, weights)
+
+
+def _leaves(graph, conv, arch, weights):
+    """Whether a layer's sums leave the chip as they are, as the host can take sums that are 2**half
+    times as large."""
+    half = arch.part.width
+    sums = (np.abs(weights.images).reshape(len(weights.images), -1).sum(axis=1) << half - 1) + (
+        np.abs(conv.bias))
+    return (conv.operand is None and conv.table is None
+            and all(item.scale is None for item in graph.decoders if item.tensor == conv.output)
+            and bool((sums < 1 << arch.accumulator_bits - 1 - half).all()))
 
 
 def integers_as_halves(graph: Graph, arch: Arch, kept: Collection[str]) -> Graph:
@@ -66,7 +81,12 @@ def integers_as_halves(graph: Graph, arch: Arch, kept: Collection[str]) -> Graph
                     conv.geometry, pad_code=int(form.image(code)) % (1 << part.width)))
             weights = conv.weights.in_format(part)
             assert weights is not None, "the layer reads halves"
-            conv = of_larger_sums(replace(conv, weights=Weights(
-                weights.images << part.width, arch.weight)), part.width)
+            conv = replace(conv, weights=Weights(weights.images << part.width, arch.weight))
+            if conv.requantization is None:
+                sums = tensors[conv.output]
+                tensors[conv.output] = replace(sums, scale=np.ldexp(sums.scale, -part.width))
+                conv = replace(conv, bias=conv.bias << part.width)
+            else:
+                conv = of_larger_sums(conv, part.width)
         layers.append(conv)
     return replace(graph, tensors=tensors, layers=layers)

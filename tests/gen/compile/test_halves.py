@@ -69,7 +69,7 @@ def test_results_are_those_of_numbers_in_half_the_passes(channels):
     (CHIP, {"weights": 9}),                             # weights of more bits
     (CHIP, {"results": np.int8}),                       # results of more bits
     (CHIP, {"channels": 4}),                            # one word holds them anyway
-    (CHIP, {"group": 4}),                               # groups
+    (CHIP, {"group": 8}),                               # each channel by itself
     (replace(CHIP, accumulator=40), {}),                # sums that saturate pass by pass
     (replace(CHIP, packed_halves=False), {})])
 def test_what_halves_cannot_do_is_done_with_numbers(chip, changes):
@@ -78,11 +78,11 @@ def test_what_halves_cannot_do_is_done_with_numbers(chip, changes):
     assert not any(used(on_chip(widened(graph, chip), codes, chip, 3)))
 
 
-def grouped(groups):
+def grouped(groups, channels=8):
     rng = np.random.default_rng(1)
-    net, x = integer_network(rng, (8, 6, 5))
+    net, x = integer_network(rng, (channels, 6, 5))
     for n in range(2):
-        codes = rng.integers(-8, 8, (8, 8 // groups, 3, 3)).astype(np.int8)
+        codes = rng.integers(-8, 8, (channels, channels // groups, 3, 3)).astype(np.int8)
         w = net.node("DequantizeLinear", codes, np.float32(1 / 64), np.int8(0))
         x = net.node("Conv", x, w, group=groups)
         x = qdq(net, x, 1.0, -3, ml_dtypes.int4) if n < 1 else qdq(net, x, 0.5, -7)
@@ -95,3 +95,44 @@ def test_kept_tensors_have_the_format_of_halves():
     kept = kept_halves(graph, CHIP)
     assert len(kept) == 2 and all(graph.tensors[name].format == Int(4) for name in kept)
     assert not kept_halves(graph, CHIP, kept)
+
+
+@pytest.mark.parametrize("groups, channels, before, after", [
+    (2, 8, 18, 18), (2, 24, 162, 108), (3, 24, 108, 54), (4, 24, 126, 90), (12, 24, 54, 54)])
+def test_layers_with_groups_take_fewer_passes(groups, channels, before, after):
+    """Passes whose weights are all zero are left out; those are fewer where words hold twice as
+    many channels."""
+    graph, codes = grouped(groups, channels)
+    held = widened(graph, CHIP)
+    program = on_chip(held, codes, CHIP, 3)
+    plain = replace(CHIP, packed_halves=False)
+    whole = compile_graph(widened(graph, plain), plain)
+    assert used(program) == [False, True]
+    assert [sum(box.passes for boxes in item.host.layers[1].array.passes for box in boxes)
+            for item in (whole, program)] == [before, after]
+    for name, found in held.run(codes).items():
+        np.testing.assert_array_equal(found, graph.run(codes)[name])
+
+
+@pytest.mark.parametrize("bias, halves", [(0, True), (1 << 20, True), (1 << 26, False)])
+def test_sums_that_leave_the_chip_are_scaled_by_the_host(bias, halves):
+    """Unless 2**half times as large ones need more bits than accumulators have."""
+    rng = np.random.default_rng(2)
+    net, x = integer_network(rng, (12, 4, 4))
+    for n in range(2):
+        codes = rng.integers(-8, 8, (12, 12, 1, 1)).astype(np.int8)
+        w = net.node("DequantizeLinear", codes, np.float32(1 / 64), np.int8(0))
+        x = net.node("Conv", x, w, np.float32(rng.integers(-300, 300, 12) / 128))
+        x = qdq(net, x, 1.0, -3, ml_dtypes.int4) if n < 1 else x
+    graph = load(net.model(x))
+    first, last = graph.layers
+    graph = replace(graph, layers=[first, replace(last, bias=np.arange(-6, 6) * bias // 6)])
+    inputs = np.float32(rng.standard_normal((2, *net.shape)) * 3)
+    codes = graph.encode_inputs(inputs)
+    held = widened(graph, CHIP)
+    program = on_chip(held, codes, CHIP, 3)
+    assert used(program) == [False, halves]
+    sums, larger = (item.run(codes)[item.outputs[0]] for item in (graph, held))
+    np.testing.assert_array_equal(larger, sums << 4 * halves)
+    np.testing.assert_array_equal(held.decode_outputs(held.run(codes)),
+                                  graph.decode_outputs(graph.run(codes)))

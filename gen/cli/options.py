@@ -253,7 +253,7 @@ def _setting(text):
     if not equals:
         raise UserError(f"--layer NAME KEY=VALUE ...: {text!r} has no =")
     key = key.replace("-", "_")
-    if key in ("correct_bias", "renormalize"):
+    if key in ("correct_bias", "renormalize", "equalize"):
         if value not in ("true", "false"):
             raise UserError(f"--layer: {key} must be true or false, not {value!r}")
         return key, value == "true"

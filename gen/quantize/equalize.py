@@ -12,7 +12,7 @@ channel whose numbers reach the limit on the calibration data keeps its scale, a
 as far as the limit: on these data the network computes the same.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -108,7 +108,8 @@ def clipped(network: FloatNetwork) -> list[str]:
     return [pair.clip[0] for pair in _pairs(network) if pair.clip]
 
 
-def equalize(network: FloatNetwork, peaks: Mapping[str, np.ndarray] | None = None) -> list[str]:
+def equalize(network: FloatNetwork, peaks: Mapping[str, np.ndarray] | None = None,
+             wanted: Callable[[str], bool] = lambda name: True) -> list[str]:
     """Equalize a `FloatNetwork` in place; returns the names of the layers that changed.
 
     Parameters
@@ -117,12 +118,15 @@ def equalize(network: FloatNetwork, peaks: Mapping[str, np.ndarray] | None = Non
     peaks : {tensor: array [channels]}
         The largest number of each channel on the calibration data, of the tensors of `clipped`;
         where one is missing, the pair of layers stays as it is.
+    wanted : function of a layer's name
+        Whether its channels are balanced with those of the layer after it.
 
     The network computes the same, except for float32's rounding. Tensors between the layers hold
     other numbers afterwards, and have new names.
     """
     peaks = {name: array.astype(np.float64) for name, array in (peaks or {}).items()}
-    pairs = [pair for pair in _pairs(network) if not pair.clip or pair.clip[0] in peaks]
+    pairs = [pair for pair in _pairs(network)
+             if wanted(pair.first.name) and (not pair.clip or pair.clip[0] in peaks)]
     for tensor, limit in (pair.clip for pair in pairs if pair.clip):
         peaks[tensor][peaks[tensor] >= limit] = np.inf
     for node in {id(node): node for pair in pairs for node in (pair.first, pair.second)}.values():

@@ -91,7 +91,9 @@ def quantize(model: str | Path | onnx.ModelProto, data: ArrayLike | dict,
         network = read_float(with_sizes(model, data), max(
             needed_opset(*pair) for pair in formats), refuse)
         feeds = calibration_feeds(network, data, source)
-        changed = equalize_network(network, _peaks(network, feeds)) if recipe.equalize else []
+        changed = equalize_network(
+            network, _peaks(network, feeds), lambda name: recipe.of(name).equalize
+        ) if recipe.uses("equalize", True) else []
         places = find_places(network, all(activation.width <= 8 for activation, _ in formats))
         recipe.check_layers(places.layers())
     images = len(next(iter(feeds.values())))

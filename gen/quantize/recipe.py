@@ -19,7 +19,7 @@ __all__ = ["LAYER_KEYS", "Recipe", "read_recipe"]
 
 #: What can be said of single layers.
 LAYER_KEYS = ("activation", "weight", "range", "weight_range", "percentile", "correct_bias",
-              "renormalize", "rounding")
+              "renormalize", "rounding", "equalize")
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,8 @@ class Recipe:
     percentile : float
         For "percentile": how many of a tensor's numbers are within its range, in percent.
     equalize : bool
-        Whether cross-layer equalization runs before quantization.
+        Whether cross-layer equalization runs before quantization; of a single layer, with the
+        layer after it.
     correct_bias : bool
         Whether biases are corrected so that the mean of every layer's results stays.
     renormalize : bool

@@ -165,6 +165,16 @@ def test_equalization_helps_where_channels_differ():
                                                           "relu4_out_equalized"]
 
 
+def test_layers_are_equalized_with_those_after_them():
+    net, model = imbalanced(np.random.default_rng(2))
+    first = check(net, model, Recipe(layers={"conv0": {"equalize": True}}))
+    assert set(first.equalized) == {"conv0", "conv3"}
+    assert [row["tensor"] for row in first.rows][1:3] == ["relu1_out_equalized", "relu4_out"]
+    second = check(net, model, Recipe(equalize=True, layers={"conv0": {"equalize": False}}))
+    assert set(second.equalized) == {"conv3", "gemm6"}
+    assert first.rows[-1]["sqnr"] > second.rows[-1]["sqnr"] + 3
+
+
 def test_bias_correction_moves_means_back():
     net, model = NETWORKS[5](np.random.default_rng(8))
     data, name = data_for(net, 64), model.graph.output[0].name

@@ -74,7 +74,7 @@ def test_files(tmp_path):
                                                              percentile=99)
     for text, message in (("rang = 1", "unknown key 'rang'; there are activation"),
                           ("layers = 3", "layers must be tables"), ("=", "no TOML file"),
-                          ("[layers.a]\nequalize = true", r'\[layers."a"\]: unknown key')):
+                          ("[layers.a]\nequal = true", r'\[layers."a"\]: unknown key')):
         path.write_text(text)
         with pytest.raises(UserError, match=f"^{path}: {message}"):
             read_recipe(path)

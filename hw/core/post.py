@@ -280,8 +280,10 @@ class Post(ExecutionUnit):
             return found
         for name, first, stage in (("zero_point", Const(0), late[0]), ("low", fields.first_low,
                                    late[1]), ("high", fields.first_high, late[1])):
-            mark = marks[len(marks) - 1 - stage - 1]        # a register before
-            m.d.sync += found[name].eq(Mux(fields.operand.any() & ~mark.again, first, last[name]))
+            # two registers before: what is chosen, and that
+            mark = marks[len(marks) - 1 - stage - 2]
+            turn = register(m, fields.operand.any() & ~mark.again, f"{name}_of_first")
+            m.d.sync += found[name].eq(Mux(turn, first, last[name]))
         return found
 
     def _elaborate_operands(self, m, fields, begin, pooling, marks, back, ahead):

@@ -79,7 +79,9 @@ class WindowReader(wiring.Component):
         arch, fields, mark = self.arch, self.fields, self.mark
         reading, odd, to_store, needs_room = (Signal(name=name) for name in (
             "reading", "odd", "to_store", "needs_room"))
-        m.d.sync += to_store.eq(fields.destination == isa.Destination.STORE)
+        # Registers: the first word is read in the cycle after the one in which `fields` are there.
+        raw = Signal(reset_less=True)
+        m.d.sync += [to_store.eq(fields.destination == isa.Destination.STORE), raw.eq(fields.raw)]
         pool_first, column_first, row_first = (
             Signal(name=f"{what}_first", reset_less=True) for what in ("pool", "column", "row"))
         carried = Signal()
@@ -103,7 +105,7 @@ class WindowReader(wiring.Component):
         address = self._elaborate_address(m, last_row, last_pool, last_chunk, last_x)
         group_first = Const(1) if arch.chunks == 1 else chunk == 0
         m.d.comb += [
-            needs_room.eq(to_store & pool_first & (fields.raw | group_first)),
+            needs_room.eq(to_store & pool_first & (raw | group_first)),
             self.read.eq(reading & (~needs_room | self.room)),
             self.waiting.eq(reading & needs_room & ~self.room),
             self.reserve.eq(self.read & needs_room),
@@ -114,8 +116,9 @@ class WindowReader(wiring.Component):
             mark.whole.eq(last_chunk), mark.end_row.eq(last_x), mark.end.eq(last_x & last_y),
         ]
         if executes(arch, isa.Opcode.POST, "operand"):
-            m.d.sync += odd.eq(~odd & ~self.begin)
-            m.d.comb += self.read.eq(reading & ~(fields.operand.any() & odd)
+            combined = Signal(reset_less=True)
+            m.d.sync += [odd.eq(~odd & ~self.begin), combined.eq(fields.operand.any())]
+            m.d.comb += self.read.eq(reading & ~(combined & odd)
                                      & (~needs_room | self.room))
         with m.If(self.read):
             m.d.sync += [pool_first.eq(last_pool), column_first.eq(last_row)]

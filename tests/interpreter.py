@@ -62,8 +62,11 @@ class Interpreter:
                     self.activations[into] = list(
                         self.memory[address + first:address + first + arch.vector])
                     continue
-                size = i.word_beats * arch.beat_bytes or size
+                whole, size = size, i.word_beats * arch.beat_bytes or size
                 code = self.bits(address + row * i.row_stride + word * size, size)
+                if arch.side_taps and i.memory == Memory.WEIGHT and i.word_beats in (
+                        1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048):     # again and again
+                    code = sum(code << 8 * n for n in range(0, whole, size)) % (1 << 8 * whole)
                 if i.memory in (Memory.ACTIVATION, Memory.OPERAND):
                     mask = (1 << arch.activation.width) - 1
                     memory = (self.activations if i.memory == Memory.ACTIVATION

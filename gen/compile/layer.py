@@ -394,8 +394,13 @@ class Layer:
 
     def weight_word_bytes(self, column_block: int) -> int:
         """Bytes of a weight word of a column block in external memory: those of columns without
-        channel are not stored, but among signs, where they must not be -1."""
+        channel are not stored, but among signs, where they must not be -1; of channels that are
+        written several times, those of one copy, where LOAD repeats them."""
         arch = self.arch
+        copy = (arch.vector >> self.spread) * arch.lanes * arch.weight.width
+        beats, rest = divmod(copy, arch.bus_bits)
+        if self.spread and not rest and not beats & (beats - 1):
+            return beats * arch.beat_bytes
         if arch.weight.binary or (self.signs and not self.halves):
             return arch.weight_bytes
         used = min(arch.columns, self.places[-1] + self.channels - column_block * arch.columns)

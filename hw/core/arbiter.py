@@ -23,14 +23,15 @@ def load_tag(arch: Arch) -> data.StructLayout:
     """What LOAD says of a run: the `memory` that it fills (one bit for each), the run's first word
     `base` there, the `last_beat` of each word, the instruction's `layer` and `signal`, and whether
     it is the instruction's `final` run, and a `short` one (`timing.SHORT_RUN`); on chips with
-    windows their steps and `spare`, too."""
+    windows their steps and `spare`, too, on those with taps side by side whether a word's beats
+    are `repeats` beyond them."""
     load = isa.layout(Opcode.LOAD)
     words = max(row.depth(arch) for row in loadable(arch))
     beats = max(word_bytes(row.space, arch) for row in loadable(arch)) // arch.beat_bytes
     return data.StructLayout({
         "memory": memory_flags(arch), "base": (words - 1).bit_length(), "last_beat": range(beats),
         "layer": where_bits(arch, load["layer"].width), "signal": load["signal"].shape, "final": 1,
-        "short": 1,
+        "short": 1, **({"repeats": 1} if arch.side_taps else {}),
         **(dict.fromkeys(("step_even", "step_odd"), load["step_even"].shape)
            | {"spare": range(arch.beat_bytes)}
            if executes(arch, Opcode.LOAD, "step_even") else {})})

@@ -180,6 +180,8 @@ class Load(ExecutionUnit):
             run.payload.tag.base.eq(base),
             run.payload.tag.last_beat.eq(last_beat),
             run.payload.tag.short.eq(length <= SHORT_RUN),
+            *([run.payload.tag.repeats.eq((instruction.memory == Memory.WEIGHT) & (
+                (last_beat & (last_beat + 1)) == 0))] if self.arch.side_taps else ()),
             run.payload.tag.layer.eq(instruction.layer),
             run.payload.tag.signal.eq(instruction.signal),
             run.payload.tag.final.eq(final),
@@ -248,6 +250,8 @@ class Load(ExecutionUnit):
             for slot in range(slots):
                 with m.If(beat == slot if slot else fresh):
                     m.d.sync += content.word_select(slot, arch.bus_bits).eq(beats.payload.data)
+        if arch.side_taps:
+            self._elaborate_repeats(m, content, beat, taken)
         with m.If(taken):
             m.d.sync += [beat.eq(Mux(word_ends, 0, beat + 1)), fresh.eq(word_ends),
                          address.eq(word + word_ends)]
@@ -283,6 +287,23 @@ class Load(ExecutionUnit):
             for name, _ in self.o.payload.shape() if name not in ("memory", "address")
         ]
         return giving, window.full, window.holds
+
+    def _elaborate_repeats(self, m, content, beat, taken):
+        """Beats of weight words whose number is a power of two go to each place that they repeat
+        in. That of a word's first beat is the bus's until it comes, then the word's own."""
+        tag = self.read.beats.payload.tag
+        repeats, ends = Signal(), Signal.like(tag.last_beat)
+        held, held_ends = Signal(), Signal.like(tag.last_beat)
+        with m.If(beat == 0):
+            m.d.comb += [repeats.eq(tag.repeats), ends.eq(tag.last_beat)]
+            with m.If(taken):
+                m.d.sync += [held.eq(repeats), held_ends.eq(ends)]
+        with m.Else():
+            m.d.comb += [repeats.eq(held), ends.eq(held_ends)]
+        for slot in range(1, len(content) // self.arch.bus_bits):
+            with m.If(self.o.ready & repeats & ((ends & slot) == beat)):
+                m.d.sync += content.word_select(slot, self.arch.bus_bits).eq(
+                    self.read.beats.payload.data)
 
     def _elaborate_queue(self, m, wanted):
         """The beats of windows, which wait until windows are made of them: (the queue, its output,

@@ -9,7 +9,7 @@ from .arch import Arch
 from .instruction import Instruction
 from .isa import Memory, Unit
 
-__all__ = ["MEMORIES", "MemoryRow", "Space", "item_bytes", "loadable", "loaded_bytes",
+__all__ = ["MEMORIES", "MemoryRow", "Space", "item_bytes", "loadable", "loaded_bytes", "repeats",
            "memory_flags", "word_bytes"]
 
 
@@ -128,6 +128,14 @@ def loaded_bytes(instruction: Instruction, arch: Arch) -> int:
     """Bytes that one word of a LOAD takes in external memory."""
     return (instruction.word_beats * arch.beat_bytes
             or word_bytes(instruction.memory, arch))
+
+
+def repeats(instruction: Instruction, arch: Arch) -> bool:
+    """Whether the words of a LOAD repeat the bytes that it brings; else what they have beyond them
+    is 0."""
+    beats = instruction.word_beats
+    return bool(arch.side_taps and instruction.memory == Memory.WEIGHT and beats
+                and not beats & (beats - 1))
 
 
 def item_bytes(raw: int, arch: Arch) -> int:

@@ -35,7 +35,14 @@ from systolith.hw.spec.loops import (
 from systolith.hw.spec.loops import (
     passes as passes_of,
 )
-from systolith.hw.spec.memories import MEMORIES, Space, item_bytes, loaded_bytes, word_bytes
+from systolith.hw.spec.memories import (
+    MEMORIES,
+    Space,
+    item_bytes,
+    loaded_bytes,
+    repeats,
+    word_bytes,
+)
 from systolith.hw.spec.narrow import pool_of, unpack_rows
 from systolith.sim.model.narrow_sums import float_sums
 from systolith.sim.model.numerics import add_bias, codes_of, convolve, images_of, parts_of
@@ -195,7 +202,8 @@ class Simulator:
                 self.activations[base:base + i.words] = self.memory[index]
                 continue
             held = self.memory[start:start + i.words * size].reshape(i.words, size)
-            data = np.pad(held, ((0, 0), (0, whole - size))).tobytes()
+            data = (np.tile(held, -(-whole // size))[:, :whole] if repeats(i, self.arch) else
+                    np.pad(held, ((0, 0), (0, whole - size)))).tobytes()
             into = slice(base, base + i.words)
             if i.memory in (Memory.ACTIVATION, Memory.OPERAND):
                 memory = self.activations if i.memory == Memory.ACTIVATION else self.operands

@@ -29,6 +29,7 @@ ARCHS = [
     Arch(rows=16, columns=4, lanes=3, activation="bipolar1", weight="bipolar1", bus_bits=64),
     Arch(rows=6, columns=6, bus_bits=64, load_windows=True),
     Arch(rows=20, columns=1, bus_bits=32, burst_beats=4, load_windows=True),
+    Arch(rows=8, columns=24, bus_bits=32, side_taps=True),
 ]
 BASE = 0x40000
 
@@ -97,7 +98,10 @@ def expected_words(arch, code, content):
                 yield (0, (code.base + row * code.base_stride + word) % (1 << bits),
                        int.from_bytes(content[start:start + arch.vector], "little"))
                 continue
-            data = bytes(content[start:start + size]).ljust(whole, b"\0")
+            data = bytes(content[start:start + size])
+            if arch.side_taps and code.memory == Memory.WEIGHT and code.word_beats.bit_count() == 1:
+                data = (data * whole)[:whole]
+            data = data.ljust(whole, b"\0")
             yield (code.memory, (code.base + row * code.base_stride + word) % (1 << bits),
                    word_of(arch, code.memory, data))
 

@@ -9,8 +9,8 @@ from .arch import Arch
 from .instruction import Instruction
 from .isa import Memory, Unit
 
-__all__ = ["MEMORIES", "MemoryRow", "Space", "item_bytes", "loadable", "loaded_bytes", "repeats",
-           "memory_flags", "word_bytes"]
+__all__ = ["MEMORIES", "MemoryRow", "Space", "item_bytes", "loadable", "loaded_bytes",
+           "memory_flags", "repeats", "word_bytes"]
 
 
 #: Bits of four blocks of an ECP5's RAM.

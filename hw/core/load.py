@@ -292,14 +292,16 @@ class Load(ExecutionUnit):
         """Beats of weight words whose number is a power of two go to each place that they repeat
         in. That of a word's first beat is the bus's until it comes, then the word's own."""
         tag = self.read.beats.payload.tag
-        repeats, ends = Signal(), Signal.like(tag.last_beat)
-        held, held_ends = Signal(), Signal.like(tag.last_beat)
+        repeats = Signal()
+        ends = Signal.like(tag.last_beat)
+        repeats_held = Signal()
+        ends_held = Signal.like(tag.last_beat)
         with m.If(beat == 0):
             m.d.comb += [repeats.eq(tag.repeats), ends.eq(tag.last_beat)]
             with m.If(taken):
-                m.d.sync += [held.eq(repeats), held_ends.eq(ends)]
+                m.d.sync += [repeats_held.eq(repeats), ends_held.eq(ends)]
         with m.Else():
-            m.d.comb += [repeats.eq(held), ends.eq(held_ends)]
+            m.d.comb += [repeats.eq(repeats_held), ends.eq(ends_held)]
         for slot in range(1, len(content) // self.arch.bus_bits):
             with m.If(self.o.ready & repeats & ((ends & slot) == beat)):
                 m.d.sync += content.word_select(slot, self.arch.bus_bits).eq(
@@ -315,7 +317,8 @@ class Load(ExecutionUnit):
         item = Signal(layout)
         head = Signal(layout)
         level = Signal(range(CUT_BEATS + 1), name="queue_level")
-        room, holds = Signal(name="queue_room", init=1), Signal(name="queue_holds")
+        room = Signal(name="queue_room", init=1)
+        holds = Signal(name="queue_holds")
         leaves = queue.o.valid & queue.o.ready
         m.d.comb += [
             *(item[name].eq(beats.payload.tag[name]) for name in _CUT),

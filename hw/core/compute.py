@@ -58,6 +58,7 @@ class _Flow:
         self.gone = Signal()        # the word of its last pixel enters the array
         # two cycles after its first weights were swapped in: rows that its passes fill
         self.height = Signal(range(arch.fill + 1), reset_less=True)
+        self.idle = Signal(name="rows_idle", reset_less=True)   # rows beyond, before its first pass
 
 
 class Compute(ExecutionUnit):
@@ -93,6 +94,8 @@ class Compute(ExecutionUnit):
         The accumulators' second read port, all columns at once; data one cycle later.
     started : Out(1)
         A filling of weights is swapped in: a pass starts.
+    clear : In(1)
+        A program starts. On chips with arch.two_fillings.
     pool_enable, pool_address, pool_data : In
         The pool memory's write port, if the chip has pools.
     """
@@ -110,7 +113,7 @@ class Compute(ExecutionUnit):
             "weight_data": In(arch.weight_bits << arch.two_fillings),
             "read_address": In(range(arch.accumulator_depth)),
             "read_data": Out(data.ArrayLayout(signed(arch.kept_bits), arch.columns)),
-            "started": Out(1),
+            "started": Out(1), **({"clear": In(1)} if arch.two_fillings else {}),
             **({"pool_enable": In(1), "pool_address": In(range(arch.pool_depth)),
                 "pool_data": In(arch.weight.width)} if arch.weight_pools else {}),
         })
@@ -238,6 +241,15 @@ class Compute(ExecutionUnit):
                 whole | (filled > upper) if arch.two_fillings else whole, shortest, Mux(
                     filled < REVISIT, REVISIT, filled) - 1)[:len(feeder.least)], "least")),
         ]
+        if arch.two_fillings:
+            # Rows that the instruction before has left idle need no idle weights again.
+            known = Signal(range(rows + 1), init=rows)  # rows that may not be idle, the first ones
+            with m.If(self.clear):
+                m.d.sync += known.eq(rows)
+            with m.Elif(flow.begun):
+                m.d.sync += [flow.idle.eq(Mux(whole, rows, filled) >= known),
+                             known.eq(Mux(whole, rows, filled))]
+            m.d.comb += feeder.idle.eq(flow.idle)
         if arch.code_widths:
             m.d.comb += feeder.narrow.eq(keep(m, arch, flow.begun, new.narrow, "narrow"))
         # Two cycles later than this, the instruction may be another one.
@@ -300,9 +312,14 @@ class Compute(ExecutionUnit):
             (self.feeder.swap, "swap"), (pixels.first_pass, "first")))
         used = Signal(arch.fill, reset_less=True)
         takes = Signal(arch.fill)
+        mine = Cat(row < flow.height for row in range(arch.fill))
         with m.If(swap & first):
-            m.d.sync += used.eq(Cat(row < flow.height for row in range(arch.fill)))
-        m.d.sync += takes.eq(Mux(swap, used | first.replicate(arch.fill), 0))
+            m.d.sync += used.eq(mine)
+        if arch.two_fillings:
+            idle = later(flow.idle, enters - 2, "idle")
+            m.d.sync += takes.eq(Mux(swap, Mux(first, mine | ~idle.replicate(arch.fill), used), 0))
+        else:
+            m.d.sync += takes.eq(Mux(swap, used | first.replicate(arch.fill), 0))
         addresses = later(pixels.address, enters - (4 if arch.banks == 1 else 5),
                           "activation_address")
         each = arch.activation_bits // arch.banks

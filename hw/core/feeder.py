@@ -50,8 +50,11 @@ class WeightFeeder(wiring.Component):
         One cycle after `swap`: the instruction's field. Only on chips with narrow weights.
     part : Out(range(parts))
         While `fetching`: which of `narrow.parts_of` a row's weights are. Only on such chips.
+    idle : In(1)
+        One cycle after `swap`: the instruction's first filling needs as many cycles as the others,
+        since the rows beyond are idle already. Only where fillings overlap, as all that follows.
     asks : Out(1)
-        A cycle after `fetching`. Only where fillings overlap, as all that follows.
+        A cycle after `fetching`.
     below : Out(range(weight_depth)), fetching_below : Out(1)
         As `address` and `fetching`, for the words of the lower rows, which are not those of others.
     whole : Out(1)
@@ -72,8 +75,9 @@ class WeightFeeder(wiring.Component):
             "more": In(range(arch.fill)), "fetching": Out(1), **({
                 "narrow": In(range(len(arch.code_widths) + 1)),
                 "part": Out(range(len(parts_of(arch)[0])))} if arch.code_widths else {}),
-            **({"asks": Out(1), "below": Out(word), "fetching_below": Out(1), "whole": Out(1),
-                "next_odd": Out(1), "alone": Out(1), "turn": Out(1)} if arch.two_fillings else {}),
+            **({"idle": In(1), "asks": Out(1), "below": Out(word), "fetching_below": Out(1),
+                "whole": Out(1), "next_odd": Out(1), "alone": Out(1), "turn": Out(1)}
+               if arch.two_fillings else {}),
         })
 
     def elaborate(self, platform: object) -> Module:
@@ -81,6 +85,10 @@ class WeightFeeder(wiring.Component):
         rows = self.arch.upper_rows if self.arch.two_fillings else self.arch.fill
         shortest = shortest_pass(self.arch)
         left = Signal(range(shortest))      # cycles until the next filling may be swapped in
+        swapped = Signal()
+        first = Signal()
+        filling = Signal()
+        m.d.sync += [swapped.eq(self.swap), first.eq(self.first)]
         with m.If(self.swap):
             m.d.sync += [left.eq(Mux(self.first, shortest - 1, self.least)), self.loaded.eq(0),
                          self.filled.eq(rows == 1)]
@@ -92,11 +100,9 @@ class WeightFeeder(wiring.Component):
                 with m.If(left == shortest - rows + 1):
                     m.d.sync += self.filled.eq(1)
 
-        swapped = Signal()
-        first = Signal()
-        filling = Signal()
-        m.d.sync += [swapped.eq(self.swap), first.eq(self.first)]
         if self.arch.two_fillings:
+            with m.If(swapped & first & self.idle):
+                m.d.sync += left.eq(self.least - 1)
             self._elaborate_two(m, swapped, first, filling)
             return m
         if rows > 1:

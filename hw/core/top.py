@@ -125,6 +125,7 @@ class Core(wiring.Component):
             sequencer.progress.eq(progress.any()),
             sequencer.quiet.eq(quiet), sequencer.overflow.eq(tokens.overflow),
             tokens.clear.eq(csr.start),
+            *([self.compute.clear.eq(csr.start)] if self.arch.two_fillings else ()),
             csr.busy.eq(sequencer.busy), csr.done.eq(sequencer.done),
             csr.report.eq(sequencer.report),
             self.irq.eq(csr.irq),

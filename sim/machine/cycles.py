@@ -28,6 +28,7 @@ from systolith.hw.spec.loops import (
     filled,
     fillings,
     moved_bytes,
+    passes,
     pixels,
     run_bytes,
     steps,
@@ -447,6 +448,7 @@ class _Model:
         swapped = finished = over = -1000
         # the shortest that the pass swapped in last can take; its weight words, and their first one
         last_pass, words, base = self.shortest_pass, 0, 0
+        known = self.arch.fill      # rows that may not be idle
         activity = self.activity[Unit.ARRAY]
         while True:
             visible, number, code = yield self.code[Unit.ARRAY]
@@ -460,10 +462,13 @@ class _Model:
             if self.arch.two_fillings:
                 first = swapped = before + timing.apart(
                     self.arch, swapped - before, words, code.weight_base - base)
-            last_pass, words = self.shortest_pass, filled(code, self.arch)
+            words = filled(code, self.arch)
+            rows = words * (passes(code) // fillings(code))
+            idle, known = self.arch.two_fillings and rows >= known, rows
+            last_pass = timing.shortest_pass(self.arch, words if idle else 0)
             if fillings(code) > 1:
                 last_pass = timing.shortest_pass(self.arch, words)
-                swapped += timing.pass_cycles(self.arch, length, words, True)
+                swapped += timing.pass_cycles(self.arch, length, words, not idle)
                 swapped += (fillings(code) - 2) * timing.pass_cycles(self.arch, length, words)
             base = code.weight_base + (fillings(code) - 1) * words
             finished = swapped + length - 1

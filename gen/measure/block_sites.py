@@ -80,11 +80,11 @@ def place_blocks(module: dict[str, Any], part: str) -> int:
     """
     cells = [cell for cell in module["cells"].values() if cell["type"] != "$scopeinfo"]
     kinds = []
-    for kind, places in sites(part).items():
-        mine = np.array([n for n, cell in enumerate(cells) if cell["type"] == kind], dtype=np.intp)
+    for name, places in sites(part).items():
+        mine = np.array([n for n, cell in enumerate(cells) if cell["type"] == name], dtype=np.intp)
         if 0 < len(mine) <= len(places) and not any(
                 "BEL" in cells[n].get("attributes", {}) for n in mine) and not (
-                kind == "MULT18X18D" and any(cell["type"] == "ALU54B" for cell in cells)):
+                name == "MULT18X18D" and any(cell["type"] == "ALU54B" for cell in cells)):
             kinds.append(_Kind(mine, np.array([place[:2] for place in places], dtype=float),
                                [place[2] for place in places]))
     wires = _Wires(cells)

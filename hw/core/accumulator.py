@@ -103,10 +103,11 @@ class AccumulatorColumn(wiring.Component):
         # With the sum:
         adds = delayed(valid, "adds")
         writes, number = delayed(enable, "enable_then"), self.sum
-        late = self.given is not None and self.given.late
-        if late:
+        given = self.given
+        late = given is not None and given.late
+        if given is not None and late:
             number = Signal(signed(self.arch.scaled_bits), name="number")
-            m.d.comb += number.eq(self.given.number(self.sum))
+            m.d.comb += number.eq(given.number(self.sum))
         if self.arch.float_sums:
             self._add_floats(m, held, number, write)
             m.d.sync += [write.en.eq(writes & (adds | delayed(first, "first_then"))),

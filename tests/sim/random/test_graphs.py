@@ -98,7 +98,8 @@ def test_layers_have_planes_of_weights_whose_sums_fit():
             offered.append(of)
             return "signs", 1
     sizes = set()
-    for largest, channels in product(range(60, 30000, 180), (30, 400)):
+    for largest, channels in product(
+            (*range(60, 2000, 60), *range(2000, 30000, 900)), (30, 40, 400)):
         layer = SimpleNamespace(raw=False, weights=np.zeros((4, channels, 1, 1)), inputs=channels,
                                 geometry=SimpleNamespace(groups=1),
                                 pool=SimpleNamespace(summed=1))

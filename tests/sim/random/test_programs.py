@@ -137,12 +137,3 @@ def test_taps_in_rows_have_all_parts_of_the_rows():
              if code.opcode == Opcode.ARRAY and code.side == 3}
     assert found == {(height, width) for height in (1, 2, 4) for width in (1, 2, 3, 4)
                      if height * width <= 6}
-
-
-def test_layers_have_all_bits_that_there_are():
-    drawn = set()
-    for seed in range(12):
-        writer = programs._Writer(Arch(rows=2, columns=2), seed, 20)
-        writer.program(synchronize)
-        drawn |= {code.layer for code in writer.instructions} | {writer.layer}
-    assert 0x800 <= max(drawn) <= 0xFFF

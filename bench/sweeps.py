@@ -156,10 +156,15 @@ def modules(folder, options):
          "one alone, wall s": one, "one alone, CPU s": one_cpu}]
 
 
+def compared(table):
+    """(cycles, cycles in RTL, mismatching bits) of each row of the table that `--verify` prints."""
+    lines = [line.split("|") for line in table.splitlines() if line.startswith("|")]
+    return [[int(cell.replace(",", "")) for cell in line[3:6]] for line in lines[2:]]
+
+
 def rtl(folder, options):
     _, wall, _, _, text = swept(AGREEMENT, folder / "out", "--verify", str(options.pairs))
-    table = text.partition("one image each:\n\n")[2].strip().splitlines()[1:]
-    pairs = [[int(word.replace(",", "")) for word in line.split()[2:5]] for line in table]
+    pairs = compared(text.partition("one image each:\n\n")[2])
     return "Cycles against RTL", [
         {"pairs": len(pairs), "cycles of difference": sum(abs(a - b) for a, b, _ in pairs),
          "mismatching bits": sum(bits for *_, bits in pairs), "wall s": wall}]

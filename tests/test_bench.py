@@ -17,6 +17,8 @@ from systolith.gen.measure.place_and_route import Timing
 from systolith.gen.quantize.recipe import Recipe
 from systolith.gen.report import pareto
 from systolith.gen.report.report import read_report
+from systolith.gen.study.sweep.verify import Verified
+from systolith.gen.study.sweep.verify import table as verified_table
 
 sys.path.append(str(Path(__file__).parents[1] / "bench"))
 import agreement
@@ -32,6 +34,7 @@ import public_networks
 import resnets
 import sky130
 import squeezenet
+import sweeps
 import tiny_networks
 import vision_networks
 
@@ -82,6 +85,11 @@ def test_batches():
 @pytest.mark.parametrize("name", resnets.NETWORKS)
 def test_resnets(name):
     common.built(resnets.quantized_resnet(name, size=16, images=1), CHIP)
+
+
+def test_cycles_against_rtl_are_read_as_the_sweep_prints_them():
+    found = [Verified("1f3a90c2", "a-net", 14865, 14867, 0), Verified("x", "b", 9, 9, 3)]
+    assert sweeps.compared(verified_table(found)) == [[14865, 14867, 0], [9, 9, 3]]
 
 
 def test_squeezenet_study(tmp_path, monkeypatch):

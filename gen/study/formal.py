@@ -31,7 +31,7 @@ __all__ = ["CASES", "FormalResult", "Specification", "Step", "prove_formally", "
 
 #: What is proven unless told otherwise: activation, weight, lanes.
 CASES = (("int4", "int4", 1), ("uint4", "int4", 1), ("int6", "int6", 1), ("int8", "int8", 1),
-         ("e2m1", "e2m1", 1), ("e2m3", "e2m3", 1), ("e3m2", "e3m2", 1), ("lns5r2t4", "lns4r2t4", 1),
+         ("e2m1", "e2m1", 1), ("e2m3", "e2m3", 1), ("e3m2", "e3m2", 1), ("lns8", "lns8", 1),
          *(("bipolar1", "bipolar1", lanes) for lanes in (1, 3, 8, 16)))
 #: Of elements that multiply signs, too: integers and lanes; their numbers and their signs.
 SIGNS = (("int4", 1), ("int4", 2))

@@ -159,11 +159,11 @@ class _Costs:
         graph, forms = load(made.model), {row["layer"]: row["weight"] for row in made.rows}
         self.layers = []
         for layer, item in zip(graph.layers, efforts(graph), strict=True):
-            counts, pools = asdict(item.effort), {
-                bytes_ for name in layer.nodes if forms.get(name) is not None
-                and (bytes_ := pool_bytes(forms[name], prod(layer.weights.shape))) is not None}
-            self.layers.append((layer.nodes, {"bytes": max(pools, default=counts["weight_bytes"]),
-                                              "ace": counts["ace"], "bops": counts["bops"]}))
+            counts, size = asdict(item.effort), prod(layer.weights.shape)
+            pools = [pool_bytes(forms[name], size) for name in layer.nodes if forms.get(name)]
+            own = next((number for number in pools if number is not None), counts["weight_bytes"])
+            self.layers.append((layer.nodes, {"bytes": own, "ace": counts["ace"],
+                                              "bops": counts["bops"]}))
         self.whole = {name: sum(counts[name] for _, counts in self.layers)
                       for name in ("bytes", "ace", "bops")}
         if "cycles" in wanted:

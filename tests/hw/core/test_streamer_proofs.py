@@ -52,13 +52,14 @@ def prove_runs(m, component, own, run):
     left = ~own["started"] | ready
     ok = [own["started"] == (rows != 0), ~(own["started"] | ready) | waited,
           ~waited | (rows < instruction.rows),
-          kept == (rows + 1 + ready)[:len(kept)],
+          # (after an instruction's last run it begins again, whether that is accepted or not)
+          (kept == (rows + 1 + ready)[:len(kept)]) | (ready & own["final"] & (kept == 1)),
           left | (((own["offset"] + instruction.row_stride[beat_bits:])[:len(offset)] == offset)
                   & ((own["base"] + instruction.base_stride)[:len(base)] == base)),
           ~ready | ((own["offset"] == here) & (own["base"] == there) & (own["final"] == final)
                     & (own["length"] == instruction.words * count)
                     & (own["last_beat"] == (count - 1)[:len(own["last_beat"])])
-                    & (own["wait"] == instruction.wait)),
+                    & (own["wait"] == Mux(rows == 0, instruction.wait, 0))),
           ~accept | ((run.payload.offset == here) & (tag.base == there) & (tag.final == final)
                      & (run.payload.beats == instruction.words * count)
                      & (tag.memory == 1 << memory) & (tag.signal == instruction.signal)),
@@ -107,7 +108,7 @@ def prove_words(m, component, own, choose):
                           for n in range(1, slots)), Const(1))
     beyond = reduce(and_, ((last >= n) | (kept.word_select(n, arch.bus_bits) == 0)
                            for n in range(1, slots)), Const(1))
-    ok = [own["beat"] == number, (number == 0) | (number <= last), ~seen | whole | (slot < number),
+    ok = [own["beat"] == number, own["fresh"] == (number == 0), (number == 0) | (number <= last), ~seen | whole | (slot < number),
           number < slots, count == o.valid, (o.payload.memory != 0) == o.valid,
           (number == 0) | ~o.valid, ~(new & beats.valid) | (own["word"] == tag.base), above,
           (own["address"] == address), ~(seen & whole) | o.valid,

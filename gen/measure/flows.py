@@ -13,7 +13,6 @@ from systolith.hw.board.boards import BOARDS, Board
 
 from .area import synthesis
 from .block_sites import place_blocks
-from .fanout import copy_drivers
 from .multiplier_registers import use_multiplier_registers
 from .output_registers import use_output_registers
 
@@ -21,11 +20,9 @@ __all__ = ["DEVICES", "FLOWS", "Flow", "flow_of"]
 
 
 def _use_blocks(module, part):
-    """The blocks of the ECP5 take over the registers around them, and have their sites; cells that
-    drive very many others are copied."""
+    """The blocks of the ECP5 take over the registers around them, and have their sites."""
     use_output_registers(module)
     use_multiplier_registers(module)
-    copy_drivers(module)
     place_blocks(module, part)
 
 

@@ -108,7 +108,8 @@ def prove_words(m, component, own, choose):
                           for n in range(1, slots)), Const(1))
     beyond = reduce(and_, ((last >= n) | (kept.word_select(n, arch.bus_bits) == 0)
                            for n in range(1, slots)), Const(1))
-    ok = [own["beat"] == number, own["fresh"] == (number == 0), (number == 0) | (number <= last), ~seen | whole | (slot < number),
+    ok = [own["beat"] == number, own["fresh"] == (number == 0), (number == 0) | (number <= last),
+          ~seen | whole | (slot < number),
           number < slots, count == o.valid, (o.payload.memory != 0) == o.valid,
           (number == 0) | ~o.valid, ~(new & beats.valid) | (own["word"] == tag.base), above,
           (own["address"] == address), ~(seen & whole) | o.valid,
@@ -307,10 +308,9 @@ def test_post_writes_each_result_once(arch, tmp_path):
 
 @pytest.mark.parametrize("chip, module, old, new", [
     (1, post, "mark.valid & mark.again, pooled.valid", "mark.valid, pooled.valid"),
-    (1, post, "marks[-2].valid & ~fields.raw & ~wanted(marks[-2])",
-     "marks[-2].valid & ~fields.raw"),
+    (1, post, "marks[-2].valid & ~raw & ~wanted(marks[-2])", "marks[-2].valid & ~raw"),
     (1, post, "range(self.operand_lane.latency - 1)", "range(self.operand_lane.latency)"),
-    (1, window_reader, "& ~(fields.operand.any() & odd)", ""),
+    (1, window_reader, "& ~(combined & odd)", ""),
     (3, post, "delayed.valid.eq(marks[-1].valid & ~raw)", "delayed.valid.eq(marks[-1].valid)"),
     (3, post, "self.i.valid & ~running & (missing == 0)", "self.i.valid & (missing == 0)"),
     (3, window_reader, "mark.end.eq(last_x & last_y)", "mark.end.eq(last_y)"),

@@ -122,8 +122,7 @@ class _Model:
         self.fetched = Channel()           # (first beat, beats)
         self.loading = Channel()           # instructions of load's bursts, in order
         self.load_room = Channel([0] * timing.LOAD_BURSTS)
-        # LOADs that make windows: those whose last word may not have been taken, their beats,
-        # the room for these, and when their last words were taken.
+        # LOADs of windows: those that may not be done, their beats, room for these, and their ends
         self.cuts, self.windows = 0, Windows(self.arch.vector, self.arch.beat_bytes)
         self.cut_beats, self.cut_room = Channel(), Channel([0] * timing.CUT_BEATS)
         self.cut_ends = Channel()
@@ -422,7 +421,6 @@ class _Model:
             if ended:
                 self._loaded(ended.wanted[0], ended.start, ended.number, code, state.taken)
                 self._put(self.cut_ends, state.taken)
-            # beats of the words after the next one
             while self.cut_beats and 0 <= state.bytes - state.end < state.beat and (
                     state.entry(self.cut_beats[0]) <= max(state.whole + 1, state.taken)):
                 self._put(self.cut_room, state.enter((yield self.cut_beats)) + 1)

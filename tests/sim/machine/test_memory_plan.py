@@ -11,7 +11,7 @@ from systolith.gen.compile.compile import compile_graph
 from systolith.gen.kit.errors import UserError
 from systolith.hw.formats import Int
 from systolith.hw.spec.arch import Arch
-from systolith.hw.spec.isa import Destination, Opcode
+from systolith.hw.spec.isa import Destination, Memory, Opcode
 from systolith.sim.machine.memory_plan import MemoryPlanError, check_memory_plan
 from systolith.sim.model.graph import Graph, Tensor
 from systolith.sim.model.requantization import Operand
@@ -220,3 +220,23 @@ def test_taps_side_by_side_read_what_they_should(channels):
         program.instructions[at] = changed
         with pytest.raises(MemoryPlanError):
             check_memory_plan(program)
+
+
+def test_parameters_of_lanes_without_channel_are_left_out_and_no_others():
+    arch = replace(ARCH, rows=16, columns=16, post_lanes=16)
+    program = compile_graph(network(2), arch)
+    check_memory_plan(program)
+    layer = program.host.layers[0]
+    kept = layer.array.last_parameters
+    assert kept is not None and arch.parameter_bytes // 2 <= kept < arch.parameter_bytes
+    at, load = next((n, i) for n, i in enumerate(program.instructions)
+                    if i.opcode == Opcode.LOAD and i.memory == Memory.PARAMETER)
+    assert load.layer == 0 and load.word_beats * arch.beat_bytes == kept
+    less = replace(layer, array=replace(
+        layer.array, last_parameters=kept - 2 * arch.beat_bytes))
+    fewer = replace(program.host, layers=(less, *program.host.layers[1:]))
+    for beats, host in ((0, program.host), (load.word_beats - 2, program.host),
+                        (load.word_beats - 2, fewer)):
+        program.instructions[at] = replace(load, fields=load.fields | {"word_beats": beats})
+        with pytest.raises(MemoryPlanError, match="other parts"):
+            check_memory_plan(replace(program, host=host))

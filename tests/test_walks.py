@@ -28,6 +28,7 @@ WALKS = {
         "hw/core/array.py",                     # the bus that brings activations
         "hw/spec/widths.py",                    # bits of its counts
         "gen/compile/from_above.py",            # the arrangement of taps
+        "gen/compile/halves.py",                # which groups read halves
         "gen/compile/layer.py",                 # which lanes of its input hold something
         # a kind of layer of the same name
         "sim/model/conv.py", "gen/flow/fates.py", "gen/importer/passes/copies.py"},

@@ -7,6 +7,7 @@ what that can have changed. Minutes to an hour each, `squeezenet` with place and
 """
 
 import argparse
+import importlib.util
 import json
 import subprocess
 import sys
@@ -14,13 +15,18 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
-sys.path.insert(0, str(ROOT / "bench"))
+sys.path.append(str(ROOT / "bench"))
 
 import array_shapes  # noqa: E402
 import formats  # noqa: E402
-from generate import filled  # noqa: E402
 from systolith.gen.kit.tables import text_table  # noqa: E402
 from systolith.gen.study.sweep.run import sweep  # noqa: E402
+
+# (bench/ has a module of that name, too)
+_spec = importlib.util.spec_from_file_location("docs_generate", HERE / "generate.py")
+assert _spec is not None and _spec.loader is not None
+generate = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(generate)
 
 PAGE = "explanation/studies.md"
 SPACES = ROOT / "examples" / "sweep"
@@ -181,7 +187,7 @@ def main():
             parser.error(f"{name!r} is none of {', '.join(STUDIES)}")
         run, _ = STUDIES[name]
         tables = run(options.folder / name, options.jobs)
-        (HERE / PAGE).write_text(filled(PAGE, **tables))
+        (HERE / PAGE).write_text(generate.filled(PAGE, **tables))
         print(f"docs/{PAGE}: {', '.join(tables)}", flush=True)
 
 

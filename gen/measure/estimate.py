@@ -21,6 +21,7 @@ from systolith.gen.kit.errors import UserError
 from systolith.hw.spec.arch import KEYS, Arch
 from systolith.hw.spec.isa import INSTRUCTION_BYTES, Unit
 from systolith.hw.spec.timing import (
+    CUT_BEATS,
     FETCHES,
     ITEMS,
     STORE_BURSTS,
@@ -42,6 +43,7 @@ from .module_terms import (
     read_entry,
     store_entry,
     terms_of,
+    window_beat,
 )
 from .ram_choice import ram_of, scratchpads
 
@@ -63,6 +65,8 @@ def _memories(arch: Arch) -> dict[str, tuple[int, int]]:
     found["control"] = [ram_of(len(Unit) * waiting << bits_of(beats), arch.bus_bits)]
     found["dma"] = [ram_of(STORE_BURSTS, store_entry(arch), block=True),
                     ram_of(STORE_BURSTS, read_entry(arch), block=True)]
+    if arch.load_windows:
+        found["dma"].append(ram_of(CUT_BEATS, window_beat(arch), block=True))
     queue = ram_of(ITEMS, arch.item_bits, block=True)
     found["post-processing"] = [queue, *(arch.post_lanes * [
         ram_of(arch.table_depth, arch.table_bits)] if arch.table_depth else [])]

@@ -36,7 +36,8 @@ from .ram_choice import ram_of, scratchpads
 from .word_bits import word_bits
 
 __all__ = ["ESTIMATED", "KINDS", "Kind", "Terms", "bits_of", "element_base", "element_key",
-           "element_terms", "read_entry", "store_entry", "terms_of"]
+           "element_terms", "read_entry", "store_entry", "terms_of",
+           "window_beat"]
 
 #: Execution units, and the bits of a layer's number.
 _UNITS, _LAYER = len(Unit), 12
@@ -351,9 +352,16 @@ def read_entry(arch: Arch) -> int:
     """Bits that the arbiter keeps of a burst."""
     facts = _facts(arch)
     windows = 2 * kept_bits(arch, Opcode.LOAD)["step_even"] + bits_of(arch.beat_bytes)
-    tag = (memory_flags(arch) + facts["longest"] + bits_of(facts["slots"]) + _UNITS + 1
-           + arch.diagnosis * _LAYER + arch.load_windows * windows)
+    # ... the run's last one, and short; words that repeat
+    tag = (memory_flags(arch) + facts["longest"] + bits_of(facts["slots"]) + _UNITS + 2
+           + arch.side_taps + arch.diagnosis * _LAYER + arch.load_windows * windows)
     return 4 + facts["burst"] + arch.diagnosis * facts["offset"] + tag
+
+
+def window_beat(arch: Arch) -> int:
+    """Bits that LOAD keeps of a beat of windows."""
+    windows = 2 * kept_bits(arch, Opcode.LOAD)["step_even"] + bits_of(arch.beat_bytes)
+    return arch.bus_bits + 2 + _facts(arch)["longest"] + _UNITS + 1 + windows
 
 
 def _store_queue(arch):

@@ -120,7 +120,7 @@ class SharedBus(wiring.Component):
     """
 
     #: Bursts under way, of all cores together.
-    READS, WRITES = 8, 16
+    READS, WRITES = 12, 16
 
     def __init__(self, *, cores: int, data_bits: int) -> None:
         self.data_bits = data_bits

@@ -73,6 +73,7 @@ WALKS = {
         "gen/compile/plan.py",                  # sub-tiles of a first layer that reads them
         "hw/spec/legality.py", "hw/spec/widths.py",             # LOAD's steps
         "hw/core/load.py",                      # what makes windows
+        "hw/core/arbiter.py", "hw/spec/timing.py",              # what a short run counts
         "gen/compile/taps.py"},                 # which layers use it
     "weight_widths": OPTION | {
         "hw/spec/narrow.py",                    # how rows share a word; others ask `code_widths`

@@ -1,6 +1,6 @@
 """The arbiter that shares the AXI read channels between instruction fetch and LOAD."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from systolith.hw.spec import isa
@@ -16,25 +16,31 @@ from .axi import AXI4Signature, ReadSignature
 from .burst_queue import BurstQueue
 from .bursts import Outside, burst_layout, length_bits
 
-__all__ = ["LoadSignature", "ReadArbiter", "load_tag"]
+__all__ = ["LoadSignature", "ReadArbiter", "burst_share", "load_tag"]
 
 
 def load_tag(arch: Arch) -> data.StructLayout:
     """What LOAD says of a run: the `memory` that it fills (one bit for each), the run's first word
     `base` there, the `last_beat` of each word, the instruction's `layer` and `signal`, and whether
-    it is the instruction's `final` run, and a `short` one (`timing.SHORT_RUN`); on chips with
-    windows their steps and `spare`, too, on those with taps side by side whether a word's beats
-    are `repeats` beyond them."""
+    it is the instruction's `final` run; on chips with windows whether it is a `short` one
+    (`timing.SHORT_RUN`), their steps and `spare`, too, on those with taps side by side whether a
+    word's beats are `repeats` beyond them."""
     load = isa.layout(Opcode.LOAD)
     words = max(row.depth(arch) for row in loadable(arch))
     beats = max(word_bytes(row.space, arch) for row in loadable(arch)) // arch.beat_bytes
     return data.StructLayout({
         "memory": memory_flags(arch), "base": (words - 1).bit_length(), "last_beat": range(beats),
         "layer": where_bits(arch, load["layer"].width), "signal": load["signal"].shape, "final": 1,
-        "short": 1, **({"repeats": 1} if arch.side_taps else {}),
+        **({"repeats": 1} if arch.side_taps else {}),
+        **({"short": 1} if arch.load_windows else {}),
         **(dict.fromkeys(("step_even", "step_odd"), load["step_even"].shape)
            | {"spare": range(arch.beat_bytes)}
            if executes(arch, Opcode.LOAD, "step_even") else {})})
+
+
+def burst_share(arch: Arch, tag: data.View) -> Value:
+    """What a burst counts in `LOAD_BURSTS`, 1 or 2 (`timing.load_share`)."""
+    return Mux(tag.short, 1, 2) if arch.load_windows else Const(2)
 
 
 class LoadSignature(wiring.Signature):

@@ -12,7 +12,7 @@ from systolith.hw.spec.memories import Space, loadable, memory_flags, word_bytes
 from systolith.hw.spec.registers import UnitState
 from systolith.hw.spec.timing import CUT_BEATS, LOAD_BURSTS, SHORT_RUN
 
-from .arbiter import LoadSignature, load_tag
+from .arbiter import LoadSignature, burst_share, load_tag
 from .bursts import Bursts
 from .item_queue import ItemQueue
 from .unit import ExecutionUnit
@@ -37,9 +37,9 @@ class Load(ExecutionUnit):
     instruction is started (tokens taken) with its first run: in the first cycle in which the run
     is ready, tokens are available and `Bursts` accepts. With its last run it is popped from `i`.
     A burst is asked for while there is room for it in the `LOAD_BURSTS` that are asked for and not
-    completely received (one whose last beat comes in cycle t makes room from t + 1); those of runs
-    of more than `SHORT_RUN` beats count twice. It is taken a cycle after it was issued on the bus
-    (see `ReadArbiter`, which asks for nothing more after an error).
+    completely received (one whose last beat comes in cycle t makes room from t + 1); all but those
+    of runs of at most `SHORT_RUN` beats on chips with windows count twice. It is taken a cycle
+    after it was issued on the bus (see `ReadArbiter`, which asks for nothing more after an error).
 
     Timing of the back: beats are taken one a cycle, except while a finished word waits. A word
     whose last beat comes in cycle t is at `o` from cycle t + 1. When the instruction's last word
@@ -99,11 +99,10 @@ class Load(ExecutionUnit):
                        len(self.i.payload.word_beats))
         m.submodules.bursts = bursts = Bursts(arch=self.arch, run_bits=run_bits,
                                               tag=load_tag(self.arch))
-        outstanding = Signal(range(LOAD_BURSTS + 1))        # a burst of a short run counts once
-        asks, gives = (Mux(tag.short, 1, 2) for tag in (
+        outstanding = Signal(range(LOAD_BURSTS + 1))
+        asks, gives = (burst_share(self.arch, tag) for tag in (
             bursts.o.payload.tag, beats.payload.tag))
-        room = Mux(bursts.o.payload.tag.short, outstanding != LOAD_BURSTS,
-                   outstanding < LOAD_BURSTS - 1)
+        room = Mux(asks[0], outstanding != LOAD_BURSTS, outstanding < LOAD_BURSTS - 1)
         m.d.comb += [
             request.payload.eq(bursts.o.payload),
             request.valid.eq(bursts.o.valid & room),
@@ -179,14 +178,14 @@ class Load(ExecutionUnit):
             run.payload.tag.memory.eq(1 << instruction.memory),
             run.payload.tag.base.eq(base),
             run.payload.tag.last_beat.eq(last_beat),
-            run.payload.tag.short.eq(length <= SHORT_RUN),
             *([run.payload.tag.repeats.eq((instruction.memory == Memory.WEIGHT) & (
                 (last_beat & (last_beat + 1)) == 0))] if self.arch.side_taps else ()),
             run.payload.tag.layer.eq(instruction.layer),
             run.payload.tag.signal.eq(instruction.signal),
             run.payload.tag.final.eq(final),
-            *(run.payload.tag[name].eq(instruction[name])
-              for name in (("step_even", "step_odd", "spare") if self.arch.load_windows else ())),
+            *([run.payload.tag.short.eq(length <= SHORT_RUN)] + [
+                run.payload.tag[name].eq(instruction[name])
+                for name in ("step_even", "step_odd", "spare")] if self.arch.load_windows else ()),
         ]
         with m.If(ready & final):       # whether it is accepted is known late
             m.d.sync += number.eq(1)

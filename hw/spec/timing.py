@@ -25,8 +25,8 @@ __all__ = ["ARRAY_EDGE", "CUT_BEATS", "CUT_LATENCY", "FETCHES", "ITEMS", "LOAD_B
 
 #: Instructions that the sequencer has requested and that have not come.
 FETCHES = 4
-#: Read bursts of LOAD that may be outstanding where runs are short, of so many beats or fewer; a
-#: burst of a longer run counts as two.
+#: Read bursts of LOAD that may be outstanding where runs are short, of so many beats or fewer, on
+#: chips that make windows of an image's rows; any other burst counts as two.
 LOAD_BURSTS, SHORT_RUN = 8, 8
 #: Beats that wait until windows are made of them, and cycles from the bus to their register.
 CUT_BEATS, CUT_LATENCY = 32, 2
@@ -56,9 +56,9 @@ PART_BITS = 16
 ROWS_A_CYCLE = 2
 
 
-def load_share(beats: int) -> int:
+def load_share(arch: Arch, beats: int) -> int:
     """What a burst of a run of so many beats counts in `LOAD_BURSTS`."""
-    return 1 if beats <= SHORT_RUN else 2
+    return 1 if arch.load_windows and beats <= SHORT_RUN else 2
 
 
 def burst_limit(arch: Arch) -> int:

@@ -315,7 +315,7 @@ class _Model:
                 offered = popped
                 for burst in self._bursts_of(code.address + row * code.row_stride, beats):
                     offered += 2
-                    for _ in range(timing.load_share(beats)):
+                    for _ in range(timing.load_share(self.arch, beats)):
                         offered = max(offered, (yield self.load_room))
                     issued = yield from self._issue(offered, 1)
                     offered = issued + 1
@@ -345,7 +345,8 @@ class _Model:
                 size = self._word_beats(code)
                 left = moved_bytes(code, self.arch) // self.arch.beat_bytes
                 self.cuts += code.step_even > 0
-            share = timing.load_share(run_bytes(code, self.arch) // self.arch.beat_bytes)
+            share = timing.load_share(self.arch,
+                                      run_bytes(code, self.arch) // self.arch.beat_bytes)
             if code.step_even:
                 if left % code.word_beats == 0:
                     self.windows.runs.append(Run(

@@ -58,6 +58,9 @@ def prove_feeder(module, arch, folder):
             m.d.sync += [lower.eq(lower - 1), lower_next.eq(lower_next + 1)]
         with m.If(swapped):
             m.d.sync += newest.eq(0)
+    # An instruction whose rows beyond are idle has no fewer words than what came before.
+    idle = first & i.idle
+    enough = Mux(idle, i.least, least) + 1 >= Mux(top > REVISIT, top, REVISIT)
     # The addresses come a cycle after the words are decided on.
     was, was_lower = Signal(), Signal()
     address, below = Signal(bits, name="upper_then"), Signal(bits, name="lower_then")
@@ -66,7 +69,7 @@ def prove_feeder(module, arch, folder):
     m.d.comb += polite.eq(
         (~i.swap | may) & (i.more < fill) & ~(i.swap & ~begun & ~i.first & ~swapped)
         & (~swapped | ((start[0] == odd_then) & (first | (begun & (words == before)))
-                       & (least + 1 >= Mux(top > REVISIT, top, REVISIT)))))
+                       & enough & (~idle | ~begun | (words >= before)))))
     holds = [
         i.fetching == reads, i.fetching_below == (lower != 0),
         ~was | (i.address == address), ~was_lower | (i.below == below),
@@ -80,6 +83,7 @@ def prove_feeder(module, arch, folder):
         (lower == 0) | ~newest | own["enters"] | (i.below == (lower_next - 1)[:bits]),
         ~own["enters"] | ((lower != 0) & (i.address == (lower_next - 1)[:bits])),
         own["filling"] == (upper != 0), own["swapped"] == swapped,
+        begun | ((upper == 0) & (lower == 0)),
         ~swapped | (own["first"] == first), ~begun | (own["following"] == following),
         (upper == 0) | (waits == Mux(before > rows, before - rows, 0)),
         (lower == 0) | ~newest | (before > rows),
@@ -109,6 +113,7 @@ def test_each_word_is_read_once_and_never_two_of_one_memory(rows, tmp_path):
     ("enters.eq(goes_on)", "enters.eq(ends)"),
     ("self.alone.eq(undecided <= 1)", "self.alone.eq(undecided <= 2)"),
     ("self.more - (rows - 1), 0)", "self.more - (rows - 1), 1)"),
-    ("odd.eq(start[0])", "odd.eq(~start[0])")])
+    ("odd.eq(start[0])", "odd.eq(~start[0])"),
+    ("left.eq(self.least - 1)", "left.eq(self.least >> 1)")])
 def test_a_word_of_another_filling_is_found(old, new, tmp_path):
     fails(prove_feeder, planted(feeder, old, new), CHIPS[7], tmp_path)

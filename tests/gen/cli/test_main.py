@@ -112,7 +112,7 @@ def test_build_measures_the_area_of_the_board(capsys, tmp_path, monkeypatch):
         return Area(target, {"board": Counter(LUT4=12), "control": Counter(TRELLIS_FF=3)})
     monkeypatch.setattr(build_module, "measure", fake)
     code, out, _ = run(capsys, "build", MODEL, *CHIP, "-o", tmp_path / "out")
-    assert code == 0 and asked == [("ulx3s", "ecp5", {"pe_dsp": False})]
+    assert code == 0 and asked == [("ulx3s", "ecp5", {"dsp": True, "pe_dsp": False})]
     assert "the part has" in out and "83,640" in out
     assert read_report(tmp_path / "out").area.total.lut == 12
 

@@ -192,7 +192,7 @@ class _Placement:
         return best[1]
 
     def _length(self):
-        """Of all wires, with blocks on their sites and the logic around them."""
+        """The length of all wires, with blocks on their sites and the logic around them."""
         before = list(self.axes)
         for _ in range(2):
             self.axes = [self._settled(axis, 1e4) for axis in range(2)]

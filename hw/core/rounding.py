@@ -118,8 +118,8 @@ assert (TIE_BITS - 1) % 4 == 0
 
 
 def _alike(bits, fours):
-    """Of a number that is to be shifted by that many fours: whether the bits of the whole groups
-    are alike, and the bits of the group below them."""
+    """What is known of a number that is to be shifted by that many fours: whether the bits of the
+    whole groups are alike, and the bits of the group below them."""
     groups = [_same(bits[4 * n:4 * n + 5]) for n in range(1, _GROUPS + 4)]
     inner = groups[3:_GROUPS]                   # in any case; the others where they are in
     below = [group | (fours > n) for n, group in enumerate(groups[:3])]

@@ -72,7 +72,7 @@ class ScaledNumber:
 
     @property
     def shape(self) -> Shape:
-        """Of what leaves the cell: the product, or two copies and how far they are shifted."""
+        """What leaves the cell: the product, or two copies and how far they are shifted."""
         return unsigned(2 * self.product_bits + 1) if self.late else signed(self.bits)
 
     def number(self, out: Value) -> Value:

@@ -74,6 +74,7 @@ WALKS = {
         "hw/spec/legality.py", "hw/spec/widths.py",             # LOAD's steps
         "hw/core/load.py",                      # what makes windows
         "hw/core/arbiter.py", "hw/spec/timing.py",              # what a short run counts
+        "gen/measure/estimate.py",              # its queue
         "gen/compile/taps.py"},                 # which layers use it
     "weight_widths": OPTION | {
         "hw/spec/narrow.py",                    # how rows share a word; others ask `code_widths`

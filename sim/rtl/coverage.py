@@ -15,8 +15,11 @@ _POINT = re.compile(r"C '(.*)' (\d+)$")
 _MODULE = re.compile(r"module \\?([^\s(]+)")
 _DECLARATION = re.compile(r"\s*(reg|wire|integer|logic)\b")
 _STUB = "if (at_start )"
-#: Names of expressions, whose numbers differ from chip to chip.
+#: Names of expressions, whose numbers differ from chip to chip, and so do their parts and the
+#: widths of zeros.
 _NUMBERED = re.compile(r"\\?\$\d+ ?")
+_PART = re.compile(r"\$\[\d+(:0)?\]")
+_ZERO = re.compile(r"= \d+'h0;")
 
 
 @dataclass
@@ -82,8 +85,13 @@ def read(data: str, verilog: str, file: str = "core.v") -> Coverage:
             continue
         branch = number in branches
         shown = f"{_condition(source, number)}: {text.strip()}" if branch else text.strip()
-        found.lines[number] = Line(modules[number - 1], _NUMBERED.sub("$", shown), branch, count)
+        found.lines[number] = Line(modules[number - 1], _alike(shown), branch, count)
     return found
+
+
+def _alike(text):
+    """A line as it is on every chip that has it."""
+    return _ZERO.sub("= 0;", _PART.sub("$[]", _NUMBERED.sub("$", text)))
 
 
 def _points(data: str) -> Iterator[tuple[dict[str, str], int]]:

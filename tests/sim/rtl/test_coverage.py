@@ -1,7 +1,7 @@
 """What Verilator counted, by lines and bits: from its own file, and from a design that it ran."""
 
 import pytest
-from systolith.sim.rtl import verilate
+from systolith.sim.rtl import coverage, verilate
 from systolith.sim.rtl.coverage import Coverage, Line, read
 
 DESIGN = """\
@@ -54,6 +54,13 @@ def test_verilators_own_counts():
     ways = {name: way for (module, name), way in found.bits.items() if module == "gate"}
     assert ways["count[1]"][0] and not ways["count[1]"][1]              # up, and never down
     assert not any(ways["never"]) and ways["seen"][0]
+
+
+def test_a_line_is_alike_on_chips_of_other_widths():
+    alike = [coverage._alike(f"end else begin: low <= {bits}'h0; \\$7 [{bits}:0] $8[{bits}]")
+             for bits in (1, 12)]
+    assert alike[0] == alike[1] == "end else begin: low <= 0; $[] $[]"
+    assert coverage._alike("low <= 4'h1;") != coverage._alike("low <= 5'h1;")
 
 
 def test_points_of_a_file():

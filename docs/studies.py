@@ -42,10 +42,6 @@ SQUEEZENETS = (
 FAST = "--shapes 32x32 --cores 5 --buses 256 --lanes 16 --part XCVU9P --area 1"
 
 
-def _table(rows, align):
-    return text_table(rows, align)
-
-
 def _format(result):
     activation, weight, binary = formats.kind(result)
     return ("int8, binary layers as packed signs" if binary else
@@ -78,7 +74,8 @@ def format_tables(equal, chosen):
                      f"{item['lut']:,}", f"{item['ff']:,}", item["bram"], *(
                          text for own in per for text in (
                              f"{own['cycles']:,}", f"{own['images_per_s']:,.0f}"))])
-    return {"format-size": _table(size, "lrrrrrrrr"), "format-area": _table(area, "llrrrrrrr")}
+    return {"format-size": text_table(size, "lrrrrrrrr"),
+            "format-area": text_table(area, "llrrrrrrr")}
 
 
 def binary_tables(results):
@@ -89,7 +86,7 @@ def binary_tables(results):
         rows.append([f"{item['group']}, {chip['rows']} x {chip['columns']}{lanes}",
                      f"{item['lut']:,}", f"{item['ff']:,}", item["bram"], f"{own['cycles']:,}",
                      f"{own['energy_uj']:.1f}"])
-    return {"binary": _table(rows, "lrrrrr")}
+    return {"binary": text_table(rows, "lrrrrr")}
 
 
 def shape_tables(results):
@@ -102,7 +99,7 @@ def shape_tables(results):
     for height in sorted({shape[0] for shape in found}):
         rows.append([height, *(f"**{taken:,}**" if taken == least else f"{taken:,}" for taken in (
             found[height, width] for width in columns))])
-    return {"shapes": _table(rows, "r" * (1 + len(columns)))}
+    return {"shapes": text_table(rows, "r" * (1 + len(columns)))}
 
 
 def network_tables(results, names):
@@ -114,7 +111,7 @@ def network_tables(results, names):
         rows.append([f"{chip['rows']} x {chip['columns']}{lanes}", *(
             f"{own['cycles']:,}, {own['utilization']:.0%}".replace("%", " %")
             for own in (item["networks"][name] for name in names))])
-    return {"networks": _table(rows, "l" + "r" * len(names))}
+    return {"networks": text_table(rows, "l" + "r" * len(names))}
 
 
 def squeezenet_tables(rows, fast):
@@ -129,7 +126,8 @@ def squeezenet_tables(rows, fast):
               "images/s at 96.6 MHz, at most"],
              [f"{fast['cores']} x {fast['array']}", fast["bus"], f"{fast['lut']:,}", fast["dsp"],
               fast["bram"], f"{fast['cycles']:,}", f"{fast['reached']:.0f}"]]
-    return {"squeezenet": _table(table, "llrrrrrrrl"), "squeezenet-fast": _table(other, "lrrrrrr")}
+    return {"squeezenet": text_table(table, "llrrrrrrrl"),
+            "squeezenet-fast": text_table(other, "lrrrrrr")}
 
 
 def _squeezenet(folder, goal, words):

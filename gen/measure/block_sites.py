@@ -14,8 +14,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+from scipy.sparse import csr_array, diags_array
+from scipy.sparse.linalg import cg
 
-__all__ = ["assignment", "place_blocks", "sites"]
+__all__ = ["place_blocks", "sites"]
 
 _Numbers = NDArray[np.float64]
 _Indices = NDArray[np.intp]
@@ -213,11 +216,11 @@ class _Placement:
             extra[kind.cells] += towards
             pull[kind.cells] += towards * kind.places[chosen, axis]
         own += extra
-
-        def product(some):
-            return own * some - np.bincount(ones, forces * some[twos], cells) - np.bincount(
-                twos, forces * some[ones], cells)
-        return _solved(product, own, pull, value)
+        every = np.arange(cells)
+        matrix = csr_array((np.concatenate([own, -forces, -forces]),
+                            (np.concatenate([every, ones, twos]),
+                             np.concatenate([every, twos, ones]))), shape=(cells, cells))
+        return cg(matrix, pull, value, rtol=1e-4, maxiter=_STEPS, M=diags_array(1 / own))[0]
 
     def _assigned(self, kind, spread):
         """A site for each block: together the nearest ones. `spread`: how much the blocks' order
@@ -226,63 +229,4 @@ class _Placement:
         middle, wide = here.mean(axis=0), np.maximum(here.std(axis=0), 1e-3)
         here = (1 - spread) * here + spread * (middle + (here - middle) / wide * self.spread)
         apart = np.abs(here[:, None, :] - kind.places[None, :, :]).sum(axis=2)
-        return assignment(apart ** 1.5)
-
-
-def _solved(product, diagonal, right, start):
-    """The solution of a symmetric positive system by conjugate gradients."""
-    value = start.copy()
-    rest = right - product(value)
-    step = rest / diagonal
-    size = rest @ step
-    enough = 1e-8 * (right @ (right / diagonal))
-    for _ in range(_STEPS):
-        if size <= enough:
-            break
-        moved = product(step)
-        by = size / (step @ moved)
-        value += by * step
-        rest -= by * moved
-        scaled = rest / diagonal
-        size, before = rest @ scaled, size
-        step = scaled + size / before * step
-    return value
-
-
-def assignment(cost: _Numbers) -> _Indices:
-    """For each row of a matrix with no more rows than columns a column of its own, so that their
-    sum is the smallest: by shortest augmenting paths (Jonker and Volgenant, Computing 38, 1987)."""
-    rows, columns = cost.shape
-    if rows > columns:
-        raise ValueError(f"{rows} rows have no columns of their own among {columns}")
-    by_row, by_column = np.zeros(rows), np.zeros(columns)
-    row_of = np.full(columns, -1)
-    for start in range(rows):
-        least = np.full(columns, np.inf)
-        before = np.full(columns, -1)
-        done = np.zeros(columns, dtype=bool)
-        row, reached, column = start, 0.0, -1
-        while True:
-            through = reached + cost[row] - by_row[row] - by_column
-            shorter = ~done & (through < least)
-            least[shorter], before[shorter] = through[shorter], column
-            column = int(np.argmin(np.where(done, np.inf, least)))
-            reached = float(least[column])
-            done[column] = True
-            if row_of[column] < 0:
-                break
-            row = int(row_of[column])
-        # the prices of what was visited
-        visited = done.copy()
-        visited[column] = False
-        by_row[row_of[visited]] += reached - least[visited]
-        by_column[visited] -= reached - least[visited]
-        by_row[start] += reached
-        while column >= 0:
-            previous = int(before[column])
-            row_of[column] = start if previous < 0 else row_of[previous]
-            column = previous
-    found = np.empty(rows, dtype=np.intp)
-    taken = np.flatnonzero(row_of >= 0)
-    found[row_of[taken]] = taken
-    return found
+        return linear_sum_assignment(apart ** 1.5)[1]

@@ -12,7 +12,6 @@ from systolith.gen.kit.processes import Tool
 from systolith.hw.board.boards import BOARDS, Board
 
 from .area import synthesis
-from .block_sites import place_blocks
 from .multiplier_registers import use_multiplier_registers
 from .output_registers import use_output_registers
 
@@ -23,6 +22,10 @@ def _use_blocks(module, part):
     """The blocks of the ECP5 take over the registers around them, and have their sites."""
     use_output_registers(module)
     use_multiplier_registers(module)
+    try:
+        from .block_sites import place_blocks
+    except ImportError:
+        raise UserError("choosing the sites of blocks needs SciPy: pip install scipy") from None
     place_blocks(module, part)
 
 

@@ -31,7 +31,12 @@ from systolith.gen.measure.yosys import AreaError
 from systolith.gen.report.elements import write_tables
 from systolith.hw.core.blocks import emit
 from systolith.hw.element.arithmetic import Arithmetic
-from systolith.hw.element.block_scale import BlockScaleCell, ScaledSum, scaled_bits
+from systolith.hw.element.block_scale import (
+    BlockScaleCell,
+    ScaledNumber,
+    ScaledSum,
+    scaled_bits,
+)
 from systolith.hw.element.element import ProcessingElement, arithmetic
 from systolith.hw.formats import catalogue, parse
 from systolith.hw.spec.structures import SMALL_PRODUCT, Structure, structure_of
@@ -113,8 +118,8 @@ class Entry:
         if scale is None:
             return None
         bits = self.rules(self.structure(target, dsp)).sum_bits
-        return BlockScaleCell(scale=scale, sum_bits=bits, bits=scaled_bits(scale, bits),
-                              structure=structure_of(target, dsp))
+        return BlockScaleCell(ScaledNumber(scale, bits, scaled_bits(scale, bits),
+                                           structure_of(target, dsp)))
 
     def rules(self, structure: str) -> Arithmetic:
         """The Arithmetic. Raises UserError where there is none."""

@@ -27,7 +27,7 @@ from systolith.gen.kit.files import write_file
 from systolith.gen.kit.progress import SILENT, Reporter
 from systolith.gen.kit.resume import in_processes, open_folder, open_results
 from systolith.hw.element.arithmetic import Arithmetic
-from systolith.hw.element.block_scale import BlockScaleCell, scaled_bits
+from systolith.hw.element.block_scale import BlockScaleCell, ScaledNumber, scaled_bits
 from systolith.hw.element.element import arithmetic
 from systolith.hw.element.one_kind import OneKind
 from systolith.hw.formats import catalogue, parse
@@ -91,8 +91,8 @@ class Case:
         scale = parse(self.weight).block_scale
         assert scale is not None
         bits = self.rules().sum_bits
-        return BlockScaleCell(scale=scale, sum_bits=bits, bits=scaled_bits(scale, bits),
-                              structure=Structure(self.structure))
+        return BlockScaleCell(ScaledNumber(scale, bits, scaled_bits(scale, bits),
+                                           Structure(self.structure)))
 
 
 @dataclass(frozen=True)

@@ -87,8 +87,7 @@ class SystolicArray(wiring.Component):
         self.pe = ProcessingElement(arithmetic_of(arch), shadow=False,
                                     from_above=arch.depthwise)
         out = scaled_number(arch)
-        self.scale = None if out is None else BlockScaleCell(
-            scale=out.scale, sum_bits=out.sum_bits, bits=out.bits, structure=out.structure)
+        self.scale = None if out is None else BlockScaleCell(out)
         flags = {name: In(1) for name, there in (
             ("from_above", arch.depthwise), ("signs", arch.parts)) if there}
         if arch.side_taps:

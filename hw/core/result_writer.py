@@ -43,7 +43,7 @@ class ResultWriter(wiring.Component):
     begin : In(1), fields : In(fields_layout(arch))
         Results of the instruction whose fields are these follow.
     mark : In(mark_layout(arch))
-        Valid: results of a whole window are at `codes` or `raws`.
+        Valid: results of a whole window are at `results` (or `combined`) or `raws`.
     results : In(ArrayLayout(signed(arch.first_bits), arch.post_lanes)), combined : In(as results)
         One ordered integer a channel: pooled results, or, if the chip has operands, those combined
         with one; their lowest bits are integers' codes.

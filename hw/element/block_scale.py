@@ -105,11 +105,9 @@ class BlockScaleCell(wiring.Component):
 
     Parameters
     ----------
-    scale : BlockScale
-    sum_bits, bits : int
-        Bits of a sum, and of a sum times the largest scale (`scaled_bits`).
-    structure : Structure
-        What it is built of; DSP blocks where scales have a mantissa.
+    out : ScaledNumber
+        What leaves the cell: its scales, the bits of a sum, and what it is built of, DSP blocks
+        where scales have a mantissa.
 
     Members
     -------
@@ -118,17 +116,13 @@ class BlockScaleCell(wiring.Component):
     code : In(scale.width)
     sum : In(signed(sum_bits))
     o : Out
-        Of the shape `out.shape`, a ScaledNumber, which makes the product of it; `stages` cycles
-        later. Where nothing is left to do, it is the product, signed(bits).
+        Of the shape `out.shape`; `out.number` makes the product of it; `stages` cycles later.
     """
 
-    def __init__(self, *, scale: BlockScale, sum_bits: int, bits: int,
-                 structure: Structure = Structure.LUT4) -> None:
-        self.scale = scale
-        self.structure = Structure(structure)
-        self.out = ScaledNumber(scale, sum_bits, bits, self.structure)
-        super().__init__({"swap": In(1), "code": In(scale.width), "sum": In(signed(sum_bits)),
-                          "o": Out(self.out.shape)})
+    def __init__(self, out: ScaledNumber) -> None:
+        self.out, self.scale, self.structure = out, out.scale, out.structure
+        super().__init__({"swap": In(1), "code": In(out.scale.width),
+                          "sum": In(signed(out.sum_bits)), "o": Out(out.shape)})
 
     @property
     def stages(self) -> int:

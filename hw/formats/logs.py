@@ -176,11 +176,6 @@ class Lns(Format):
         return self.root.bit_length() - 1
 
     @property
-    def exp(self) -> int:
-        """Bits of the quotient q, those above."""
-        return self.bits - 1 - self.man
-
-    @property
     def max_code(self) -> int:
         """The code of the largest number."""
         return self.largest_log

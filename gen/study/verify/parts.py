@@ -290,7 +290,7 @@ PARTS: dict[str, Part] = {part.name: part for part in (
     _part("coverage", "Coverage of the regression", _coverage, "regress", "coverage",
           takes="three minutes"),
     _part("mutants", "Mutants", _mutants, "verify.part", repository=True,
-          files=("bench/mutants*.json*",)),
+          files=("bench/mutants*", "hw/**/*.py", "sim/**/*.py", "gen/**/*.py")),
     _part("proofs", "Proofs by induction, on four chips each", _proofs, "verify.part",
           repository=True, files=("hw/core/*.py", "tests/hw/core/*proofs*.py",
                                   "tests/hw/core/test_shared_bus.py"), takes="three minutes"),

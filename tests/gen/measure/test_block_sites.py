@@ -1,10 +1,8 @@
 """Sites of blocks: each block has one of its own, short wires, and what is left to the placer."""
 
-from itertools import permutations
-
 import numpy as np
 import pytest
-from systolith.gen.measure.block_sites import assignment, place_blocks, sites
+from systolith.gen.measure.block_sites import place_blocks, sites
 
 PART = "LFE5U-85F"
 
@@ -89,16 +87,3 @@ def test_multipliers_with_more_enables_than_their_group_are_left_to_the_placer()
     module = netlist(4, 117, enables=2)          # three of them in each group
     assert place_blocks(module, PART) == 4
     assert not any(chosen(module, "MULT18X18D").values())
-
-
-def test_the_best_assignment():
-    generator = np.random.default_rng(2)
-    for rows, columns in ((1, 1), (3, 3), (4, 6)):
-        cost = generator.random((rows, columns))
-        found = assignment(cost)
-        assert len(set(found)) == rows
-        assert cost[np.arange(rows), found].sum() == pytest.approx(min(
-            cost[np.arange(rows), list(order)].sum()
-            for order in permutations(range(columns), rows)))
-    with pytest.raises(ValueError, match="have no columns of their own"):
-        assignment(np.zeros((3, 2)))

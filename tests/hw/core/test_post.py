@@ -267,3 +267,15 @@ def test_the_store_unit_that_takes_nothing_stops_reads_not_items():
     assert i.out_y * i.out_x * arch.chunks > ITEMS
     bench.run([i], taken=0.02)
     bench.check([i])
+
+
+@pytest.mark.parametrize("operand", [1, 2, 3])
+def test_parameters_of_both_turns_come_at_full_rate(operand):
+    """Each result's first turn and another one's second turn read parameters, of other chunks."""
+    arch = ARCHS["offsets"]
+    bench = Bench(arch, 4)
+    fixed = dict(operand=operand, raw=0, table=0, out_y=2, out_x=6, pool_y=1, pool_x=1, jump=0,
+                 turn=0)
+    instructions = instructions_for(bench.draw, arch, 3, **fixed)
+    bench.run(instructions)
+    bench.check(instructions)

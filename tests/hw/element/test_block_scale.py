@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from systolith.gen.study import prove as module
 from systolith.gen.study.prove import cases_of, prove
-from systolith.hw.element.block_scale import BlockScaleCell, scaled_bits
+from systolith.hw.element.block_scale import BlockScaleCell, ScaledNumber, scaled_bits
 from systolith.hw.formats import BlockScale
 from systolith.hw.spec.structures import Structure
 from systolith.sim.rtl.block_scales import (
@@ -24,8 +24,8 @@ SHAPES = [(man, bits, structure) for man in (0, 1, 2, 3) for bits in (1, 2, 7)
 
 def _cell(man, bits, structure):
     scale = BlockScale(16, man)
-    return BlockScaleCell(scale=scale, sum_bits=bits, bits=scaled_bits(scale, bits),
-                          structure=structure)
+    return BlockScaleCell(ScaledNumber(scale, bits, scaled_bits(scale, bits),
+                                       Structure(structure)))
 
 
 def test_every_structure_multiplies_by_every_scale():

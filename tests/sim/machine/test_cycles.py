@@ -188,6 +188,15 @@ def test_work_in_one_unit_is_hidden_behind_another():
     assert both.cycles == alone.cycles
 
 
+@pytest.mark.parametrize("words", [1, 4, 9])
+def test_load_is_at_work_until_its_last_word_is_written(words):
+    """From the cycle before its first run is offered to that in which its tokens are given."""
+    load = Instruction(Opcode.LOAD, dict(memory=Memory.WEIGHT, words=words))
+    made = cycles(program(ARCHS[0], [load]))
+    start, end = made.instructions[1]
+    assert sum(made.activity["load"].values()) == end - start + 2
+
+
 def test_instructions_are_timed_in_program_order():
     arch = ARCHS[0]
     made = wild_program(arch, 3)

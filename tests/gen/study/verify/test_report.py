@@ -43,6 +43,19 @@ def test_figures_are_kept_and_shown(one, tmp_path, capsys):
     assert set(known) == {"one"} and len(known["one"]["figures"]) == 3
 
 
+@pytest.mark.parametrize("top", ["hw/core", "sim/random", "gen", "bench"])
+def test_mutants_are_drawn_of_all_sources(top, monkeypatch, tmp_path):
+    folder = tmp_path / top
+    folder.mkdir(parents=True)
+    source = folder / "mutants.py"
+    monkeypatch.setattr(keeping, "repository", lambda: tmp_path)
+    found = []
+    for text in ("one", "two", "one"):
+        source.write_text(text)
+        found.append(keeping.key(PARTS["mutants"]))
+    assert found[0] == found[2] != found[1]
+
+
 def test_other_sources_are_told(one, capsys):
     main(["verify", "--part", "one", "--kept", str(one)])
     known = json.loads(one.read_text())

@@ -40,7 +40,8 @@ async def read(ctx, bus, name):
     while not accepted:
         *_, accepted = await ctx.tick().sample(bus.arready)
     ctx.set(bus.arvalid, 0)
-    for _ in range(sum(map(len, COUNTED.values()))):
+    # the register's address, a counter that has just gone by, and what it was
+    for _ in range(2 + sum(map(len, COUNTED.values()))):
         if not ctx.get(bus.rvalid):
             await ctx.tick()
     for _ in range(draw.randrange(3)):

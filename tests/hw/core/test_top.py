@@ -187,10 +187,10 @@ def test_a_soft_reset_in_mid_run_and_the_next_run_at_once(program, after, stalls
     assert bench.trace[-len(trace):] == trace
 
 
-def colliding(memory, arch=ARCH, words=8):
+def colliding(memory, arch=ARCH, words=8, stride=1):
     """A program in which LOAD and POST write to different words of `memory` at the same time; what
     is there then is read by ARRAY, or as operands, and stored. Where there are more than 8 `words`
-    LOAD writes each once."""
+    LOAD writes each once. POST's words are `stride` apart."""
     operands = memory == Memory.OPERAND
     code, stored, offset = [], 2048, 4096
     place = 0                                   # of what is loaded, which is left to chance
@@ -203,13 +203,13 @@ def colliding(memory, arch=ARCH, words=8):
     limits = {"low": -8, "high": 7, "first_low": -100, "first_high": 100}
     load(Memory.PARAMETER, 2)
     load(Memory.WEIGHT, 2)
-    load(Memory.ACTIVATION, 8 if words == 8 else 16)
+    count = 16 if operands else 16 + 16 * stride
+    load(Memory.ACTIVATION, 8 if words == 8 else 16 if stride == 1 else count)
     pixels = {"out_y": 2, "out_x": 8, "stride_ox": 1, "x_last": 31}
     code.append(Instruction(Opcode.ARRAY, pixels))
     code.append(Instruction(Opcode.POST, limits | {
-        "out_x": 8 if operands else 16, "stride_x": 1, "base": 16, "copy_base": 8,
+        "out_x": 8 if operands else 16, "stride_x": stride, "base": 16, "copy_base": 8,
         "destination": Destination.OPERAND if operands else Destination.ACTIVATION}))
-    count = 16 if operands else 32
     if words == 8:
         load(memory, 8, base=0 if operands else 8, rows=8)      # the same ones again and again
     else:
@@ -263,11 +263,16 @@ def as_the_model_says(program, core=Core):
 
 
 def test_load_and_post_write_words_of_different_parity_in_one_cycle():
-    """LOAD waits where the parity is the same, and in no more cycles than where one memory is."""
-    two = colliding(Memory.ACTIVATION, TWO_WRITES, 64)
-    one = colliding(Memory.ACTIVATION, replace(TWO_WRITES, two_writes=False), 64)
-    (right, waited), (right_of_one, waited_of_one) = as_the_model_says(two), as_the_model_says(one)
-    assert right and right_of_one and 0 < waited <= waited_of_one
+    """POST writes in every other cycle. Where its words are of one parity, LOAD waits once, and has
+    words of the other one from then on; where they alternate, LOAD's have the same one again."""
+    waits = []
+    for stride in (1, 2):
+        for arch in (TWO_WRITES, replace(TWO_WRITES, two_writes=False)):
+            right, waited = as_the_model_says(colliding(Memory.ACTIVATION, arch, 60, stride))
+            assert right
+            waits.append(waited)
+    alternating, of_one_memory, apart, apart_of_one_memory = waits
+    assert alternating == of_one_memory > apart_of_one_memory > apart == 1
 
 
 @pytest.mark.parametrize("module, old, new", [

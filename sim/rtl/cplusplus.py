@@ -66,6 +66,7 @@ class Compiler:
         """Compile these files of Verilator's library into `kept`, unless it is there. One process
         does, others that need the same at that time wait."""
         if kept.exists():
+            os.utime(kept)          # of what was not used for longest some is removed
             return
         with _alone(kept.parent / f".{kept.name}.lock"):
             if kept.exists():

@@ -35,6 +35,11 @@ def cache(tmp_path_factory):
     return folder
 
 
+def unfinished(cache):
+    """Folders of what did not become complete; the files there are locks, which stay."""
+    return [path for path in cache.glob(".*") if path.is_dir()]
+
+
 def test_runs_what_it_built_and_builds_it_once(cache):
     executable = verilate.build({"counter.v": COUNTER}, "counter", cache=cache)
     assert "count 5\n" in verilate.run(executable)
@@ -48,6 +53,14 @@ def test_verilators_library_is_compiled_once(cache):
     runtime = set(cache.glob("runtime-*"))
     verilate.build({"counter.v": COUNTER}, "counter", cache=cache, parameters={"LAST": 7})
     assert set(cache.glob("runtime-*")) == runtime
+
+
+def test_a_library_that_is_used_is_not_the_oldest(cache, tmp_path):
+    """What was not used for longest is removed where there is too much."""
+    for path in cache.glob("runtime-*"):
+        os.utime(shutil.copy(path, tmp_path), (0, 0))
+    verilate.build({"counter.v": COUNTER}, "counter", cache=tmp_path)
+    assert max(path.stat().st_mtime for path in tmp_path.glob("runtime-*")) > 0
 
 
 def test_everything_that_matters_is_in_the_name(cache):
@@ -64,14 +77,14 @@ def test_two_builds_of_the_same_at_once(cache):
                               range(2)))
     assert paths[0] == paths[1]
     assert "both 5\n" in verilate.run(paths[0])
-    assert not list(cache.glob(".*"))
+    assert not unfinished(cache)
 
 
 def test_verilog_that_is_wrong_is_reported_with_its_line(cache):
     with pytest.raises(verilate.SimulationError, match=r"(?s)Verilator on counter.*counter\.v:12"):
         verilate.build({"counter.v": COUNTER.replace("$finish;", "$finish")}, "counter",
                        cache=cache)
-    assert not list(cache.glob(".*"))
+    assert not unfinished(cache)
 
 
 def test_cpp_that_is_wrong_is_reported(cache):

@@ -30,7 +30,7 @@ def cache(tmp_path_factory):
     folder = tmp_path_factory.mktemp("a cache")
     verilate.build({"counter.v": COUNTER}, "counter")
     verilate.build({"counter.v": COUNTER}, "counter", waves=True)
-    for runtime in verilate.cache_folder().glob("runtime-*"):
+    for runtime in verilate.cache_folder().glob("runtime-*.o"):
         (folder / runtime.name).symlink_to(runtime)
     return folder
 
@@ -50,17 +50,17 @@ def test_runs_what_it_built_and_builds_it_once(cache):
 
 
 def test_verilators_library_is_compiled_once(cache):
-    runtime = set(cache.glob("runtime-*"))
+    runtime = set(cache.glob("runtime-*.o"))
     verilate.build({"counter.v": COUNTER}, "counter", cache=cache, parameters={"LAST": 7})
-    assert set(cache.glob("runtime-*")) == runtime
+    assert set(cache.glob("runtime-*.o")) == runtime
 
 
 def test_a_library_that_is_used_is_not_the_oldest(cache, tmp_path):
     """What was not used for longest is removed where there is too much."""
-    for path in cache.glob("runtime-*"):
+    for path in cache.glob("runtime-*.o"):
         os.utime(shutil.copy(path, tmp_path), (0, 0))
     verilate.build({"counter.v": COUNTER}, "counter", cache=tmp_path)
-    assert max(path.stat().st_mtime for path in tmp_path.glob("runtime-*")) > 0
+    assert max(path.stat().st_mtime for path in tmp_path.glob("runtime-*.o")) > 0
 
 
 def test_everything_that_matters_is_in_the_name(cache):

@@ -93,7 +93,7 @@ class Area(Command):
 
     def _elements(self, options):
         from systolith.gen.measure.element_area import ELEMENT_TARGETS, find_liberty
-        from systolith.gen.study.catalogue import area_table
+        from systolith.gen.study.element_table import area_table
         for name in ("set", "array", "target", "no_dsp", "log", "json", "flatten", "macros"):
             if getattr(options, name):
                 raise UserError(f"--{name.replace('_', '-')} does not go with --formats")

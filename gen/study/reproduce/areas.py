@@ -11,7 +11,8 @@ from systolith.hw.formats import parse
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.structures import structure_of
 
-from ..catalogue import Entry, scale_area
+from ..catalogue import Entry
+from ..element_table import scale_area
 from .figure import Figure
 
 __all__ = ["block_elements", "shift_area", "short_float"]

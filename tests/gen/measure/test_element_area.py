@@ -6,7 +6,8 @@ from systolith.gen.measure import element_area
 from systolith.gen.measure.array_area import array_area
 from systolith.gen.measure.element import pe_verilog
 from systolith.gen.measure.element_area import LIBERTY
-from systolith.gen.study.catalogue import Entry, plain_verilog
+from systolith.gen.study.catalogue import Entry
+from systolith.gen.study.element_table import plain_verilog
 from systolith.hw.spec.arch import Arch
 
 # An adder of 6 bits whose operands are registers (carry positions without a LUT function of their

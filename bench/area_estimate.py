@@ -14,7 +14,7 @@ import json
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -181,9 +181,9 @@ def _chip(samples: _Samples, arch: Arch, dsp: bool | str) -> dict[str, dict]:
             for (name, module), cells in zip(modules.items(), found, strict=True)}
 
 
-def _sample_chips(samples: _Samples, chips: int) -> Iterator[tuple[str, int]]:
-    """Map what the samples lack of so many chips; their names in `_Samples.lines`."""
-    for seed in range(chips):
+def _sample_chips(samples: _Samples, seeds: Iterable[int]) -> Iterator[tuple[str, int]]:
+    """Map what the samples lack of the chips of these seeds; their names in `_Samples.lines`."""
+    for seed in seeds:
         arch, dsp = random_design(seed)
         arch = built_for(arch, samples.target, dsp=dsp)
         if samples.is_new("chip", seed, arch):
@@ -334,12 +334,16 @@ def _errors(samples: list[dict]) -> dict[int, dict[str, float]]:
 
 def main() -> None:
     options = arguments(__doc__, chips=(86, "random ones"), lanes=(72, "post lanes"),
+                        without=("", "FIRST-LAST of the chips that are left out, to save time"),
                         target=("ecp5", "for which everything is mapped"),
                         samples=("build/area_samples.jsonl", "what has been mapped"))
     path = Path(options.samples)
     path.parent.mkdir(parents=True, exist_ok=True)
     kept = _Samples(path, options.target)
-    wanted = [*_sample_chips(kept, options.chips), *_sample_modules(kept, options.lanes)]
+    first, _, last = options.without.partition("-")
+    left_out = range(int(first), int(last) + 1) if first else ()
+    seeds = [seed for seed in range(options.chips) if seed not in left_out]
+    wanted = [*_sample_chips(kept, seeds), *_sample_modules(kept, options.lanes)]
     samples = [kept.lines[name] for name in wanted]
     errors = _errors(samples)
     off = {name: sorted(abs(error[name]) for error in errors.values()) for name in ESTIMATED}

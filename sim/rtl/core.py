@@ -26,6 +26,8 @@ __all__ = ["LONG", "Job", "RtlRun", "Run", "Simulation", "build_bench", "build_c
 #: 16 x 16, "-O1" compiles for 4 CPU seconds more than "-O0" and makes runs four times as fast;
 #: "-Os" and "-O2" compile for 10 more and gain a twentieth at most.
 LONG = {"-O0": 300_000, "-O1": math.inf}
+#: The module that takes most of a model's code where it stands in place, once for each column.
+_LANE = "systolith_post_lane"
 #: Kinds of `Job.fault`; the last three are of read beats: wrong RLAST, twice, never.
 READ_ERROR, WRITE_ERROR, READ_SILENT, WRITE_SILENT, LAST, TWICE, LOST = range(1, 8)
 
@@ -57,6 +59,8 @@ def build_core(verilog: str, arch: Arch, *, window_bytes: int = 0, waves: bool =
     if coverage:                                # of the core alone
         sources["coverage.vlt"] = "`verilator_config\n" + "".join(
             f'coverage_off -file "{name}"\n' for name in ("memory.sv", "harness.sv"))
+    if not coverage and f"module {_LANE}(" in verilog:      # all lanes are one code, see `merge`
+        sources["lanes.vlt"] = f'`verilator_config\nno_inline -module "{_LANE}"\n'
     return build(
         {**sources, "commands.cpp": (here / "commands.cpp").read_text()}, "harness",
         flags=["--timescale", "1ns/1ns"], waves=waves, coverage=coverage, optimize=optimize,

@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from .merge import merged
+
 __all__ = ["ARITHMETIC", "Compiler", "new_in", "processors"]
 
 #: A header that each file of a model includes.
@@ -90,6 +92,9 @@ class Compiler:
         more = [self._root / "include" / f"{name}.cpp"
                 for name in files["GLOBAL_FAST"] + files["GLOBAL_SLOW"] if name not in known]
         mine = [f"../{name}" for name in own]
+        for name in files["CLASSES_FAST"] + files["CLASSES_SLOW"]:
+            place = self._folder / "obj" / f"{name}.cpp"
+            place.write_text(merged(place.read_text()))
         (self._folder / "obj" / "arithmetic.h").write_text(ARITHMETIC)
         # what runs once is compiled without optimization
         kinds = [(fast, optimize), (slow, "-O0")]

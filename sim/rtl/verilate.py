@@ -20,6 +20,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from .cplusplus import ARITHMETIC, Compiler, new_in
+from .merge import MERGE
 
 __all__ = ["SimulationError", "build", "cache_folder", "environment", "run"]
 
@@ -129,7 +130,7 @@ def build(sources: Mapping[str, str], top: str, *, flags: Sequence[str] = (),
     timing = standalone or "--timing" in flags
     standard = "-std=gnu++20" if timing else "-std=gnu++17"
     made_from = [identity, compiler_version, options, list(link), optimize, standard,
-                 ARITHMETIC, sorted(sources.items()), sorted((parameters or {}).items())]
+                 ARITHMETIC, MERGE, sorted(sources.items()), sorted((parameters or {}).items())]
     if waves:
         made_from.append(_fst_headers())
     on = [*(["TIMING"] if timing else []), *(["COVERAGE"] if coverage else []),

@@ -79,7 +79,7 @@ def _array(conv, layer, plan, offsets, starts):
 
 def _stored(layer, plan):
     """Fields of `ArrayView` that say which boxes have the same weights."""
-    if not layer.constant and layer.planes == 1:
+    if not layer.constant and layer.planes == 1 and not layer.same_taps:
         return {}
     return {"stored": tuple(tuple(stored_passes(layer, plan.parts, block))
                             for block in range(layer.column_blocks)),

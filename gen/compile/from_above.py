@@ -13,6 +13,7 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
+from systolith.hw.spec.timing import pass_cycles
 
 from .limits import ARRAY
 
@@ -54,9 +55,14 @@ class FromAbove:
         return self.passes[0] * self.passes[1] * (
             layer.arch.upper_rows + runs * self.columns(layer, width) * self.step)
 
+    def last_row(self, layer: "Layer") -> int:
+        """The last row of the array that holds a tap."""
+        return (self.step * (self.taps[1] - 1) * layer.x.dilation
+                + (self.taps[0] - 1) * layer.y.dilation)
+
     def words(self, weight: np.ndarray, layer: "Layer") -> np.ndarray:
-        """Weight words, codes [column blocks, passes, array rows, array columns], of a layer's
-        weight codes [C, 1, kh, kw]."""
+        """Weight words, codes [column blocks, passes, array rows that it fills, array columns],
+        of a layer's weight codes [C, 1, kh, kw]."""
         arch, (taps_y, taps_x), (down, across) = layer.arch, self.taps, self.passes
         zero = arch.weight.zero_code
         assert zero is not None                 # formats of such chips have one
@@ -70,7 +76,8 @@ class FromAbove:
         for dy, dx in product(range(taps_y), range(taps_x)):
             row = self.step * dx * layer.x.dilation + dy * layer.y.dilation
             words[:, :, :, row] = weight[:, :, :, dy, :, dx].transpose(0, 2, 3, 1)
-        return words.reshape(layer.column_blocks, down * across, arch.rows, arch.columns)
+        words = words.reshape(layer.column_blocks, down * across, arch.rows, arch.columns)
+        return words[:, :, :layer.height]
 
 
 def plan_from_above(layer: "Layer") -> FromAbove | None:
@@ -93,13 +100,13 @@ def plan_from_above(layer: "Layer") -> FromAbove | None:
         passes = -(-y.kernel // taps_y), -(-x.kernel // taps_x)
         for results in range(1, min(ARRAY["starts"], sums, y.out) + 1):
             step = (results - 1) * y.stride + (taps_y - 1) * y.dilation + 1
-            last = step * (taps_x - 1) * x.dilation + (taps_y - 1) * y.dilation
-            if step > ARRAY["pool_y"] or last >= arch.rows:
-                break
             plan = FromAbove((taps_y, taps_x), passes, results, step)
+            if step > ARRAY["pool_y"] or plan.last_row(layer) >= arch.rows:
+                break
             cycles = plan.cycles(layer, min(y.out, sums // results * results), width)
             cost = cycles / min(y.out, sums // results * results)
             if best is None or cost < best[0]:
                 best = cost, plan
-    usual = y.kernel * x.kernel * layer.pass_cycles(min(y.out, sums) * width) / min(y.out, sums)
+    usual = y.kernel * x.kernel * pass_cycles(
+        arch, min(y.out, sums) * width, arch.fill) / min(y.out, sums)
     return best[1] if best is not None and best[0] < usual else None

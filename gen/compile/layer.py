@@ -240,10 +240,28 @@ class Layer:
         if self.side:
             before = (self.beside - 1) * (arch.vector >> self.side)
             return arch.height_of(before + self.conv.inputs)
-        above = arch.depthwise and self.conv.depthwise      # activations may come from the top
+        if self.from_above:
+            return arch.height_of(self.from_above.last_row(self) + 1)
+        above = arch.depthwise and self.conv.depthwise
         if self.blocks > self.planes or above or self.signs:
             return arch.fill
         return arch.height_of(arch.vector - self.idle if self.planes > 1 else self.conv.inputs)
+
+    @cached_property
+    def same_taps(self) -> bool:
+        """Whether the weights of a block of input channels are stored once for all taps of the
+        kernel, which have the same ones, as those of a mean: where a tap's words take much longer
+        on the bus than in the array, as each tap then needs an instruction."""
+        arch, conv = self.arch, self.conv
+        if (conv.weights.shape[2:] == (1, 1) or self.side or self.part or self.from_above
+                or self.in_planes or self.planes > 1 or self.pairs or len(self.addends) > 1
+                or arch.weight.block_scale or self.narrow):
+            return False
+        images = conv.weights.images
+        beats = self.pass_words * self.weight_word_bytes(self.column_blocks - 1) // arch.beat_bytes
+        cycles = max(self.pass_cycles(self.pixels(self.y.out, self.x.out)),
+                     arch.instruction_bytes // arch.beat_bytes)
+        return bool(beats > 2 * cycles and (images == images[:, :, :1, :1]).all())
 
     @cached_property
     def narrow(self) -> int:
@@ -384,7 +402,8 @@ class Layer:
         """The first weight word of each column block, counted from the first of the layer, and the
         number of all."""
         turns = len(self.weight_shifts) - (self.constant > 0)
-        passes = [self.taps * (b - a) // self.planes * turns * (1 + self.pairs)
+        taps = 1 if self.same_taps else self.taps
+        passes = [taps * (b - a) // self.planes * turns * (1 + self.pairs)
                   + self.constant_passes for a, b in self.spans]
         for made in self._more:
             passes = [n + (self.taps * (b - a) * bool(mine.any()) if self.from_above
@@ -440,6 +459,8 @@ class Layer:
         if self.in_planes or self.planes > 1:
             turns = (1 + self.pairs) * len(self.weight_shifts)
             return [self.taps * (b - a) * turns for a, b in self.spans]
+        if self.same_taps:
+            return [self.taps * (b - a) for a, b in self.spans]
         return [(b - a) // self.pass_words for a, b in pairwise(self.weight_offsets)]
 
     @property
@@ -530,13 +551,19 @@ class Layer:
     @cached_property
     def parameter_tail(self) -> int:
         """Bytes of its last parameter word in external memory: without the lanes after its last
-        channel, whose parameters are 0, where they are more than an instruction of its own."""
+        channel, whose parameters are 0, where they are more than an instruction of its own; where
+        channels are written several times, those of one copy, if LOAD repeats them."""
         arch = self.arch
         whole, words = arch.parameter_bytes, self.groups * arch.chunks
         if arch.activation.binary or self.to_signs:     # there they are not 0
             return whole
+        copy, part = divmod((arch.vector >> self.spread) * arch.parameter_bits, arch.bus_bits)
+        if self.spread and words == 1 and not part and not copy & (copy - 1):
+            return copy * arch.beat_bytes
         lanes = self.places[-1] + self.channels - (words - 1) * arch.post_lanes
         used = -(-max(1, lanes) * arch.parameter_bits // (8 * arch.beat_bytes)) * arch.beat_bytes
+        if arch.side_taps and not used & (used - 1):    # which LOAD would repeat
+            used += arch.beat_bytes
         return used if used < whole - (words > 1) * arch.instruction_bytes else whole
 
     def column_groups(self, column_block: int) -> int:

@@ -229,7 +229,9 @@ class Compute(ExecutionUnit):
                 m.d.sync += settled.eq(1)
         new, rows, unit = self.i.payload, arch.fill, arch.height_unit
         shortest = shortest_pass(arch) - 1
-        whole = (new.height == 0) | (new.starts != 0)
+        whole = new.height == 0
+        # from the top pixels wait for all rows, whichever have words
+        above = new.starts != 0 if self.array.pe.from_above else Const(0)
         upper = arch.upper_rows             # that the shortest pass fills, or fewer
         filled = new.height * unit if arch.banks == 1 else self._filled(m, new)
         height = keep(m, arch, flow.begun, Mux(whole, rows, filled), "height")
@@ -238,7 +240,7 @@ class Compute(ExecutionUnit):
             feeder.more.eq(keep(m, arch, flow.begun,
                                 Mux(whole, rows - 1, filled - 1)[:len(feeder.more)], "more")),
             feeder.least.eq(keep(m, arch, flow.begun, Mux(
-                whole | (filled > upper) if arch.two_fillings else whole, shortest, Mux(
+                whole | above | (filled > upper if arch.two_fillings else 0), shortest, Mux(
                     filled < REVISIT, REVISIT, filled) - 1)[:len(feeder.least)], "least")),
         ]
         if arch.two_fillings:
@@ -371,8 +373,13 @@ class Compute(ExecutionUnit):
             m.d.comb += port.eq(Mux(later(fetching, enters - 1, f"{name}_fetching"), own,
                                     self._idle))
         if array.pe.from_above:
+            unfilled = Signal(range(self.arch.fill))    # lower rows, and those before them
+            with m.If(feeder.swap):
+                m.d.sync += unfilled.eq(self.arch.fill - 1)
+            with m.Elif(unfilled != 0):
+                m.d.sync += unfilled.eq(unfilled - 1)
             m.d.comb += array.above_below.eq(later(
-                pixels.step & flow.above & feeder.whole, enters, "above_below"))
+                pixels.step & flow.above & (unfilled == 0), enters, "above_below"))
 
     def _row_of(self, m, word, later):
         """The codes of a row of the array whose weights may be narrow, in the cycle in which `word`

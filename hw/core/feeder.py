@@ -57,8 +57,6 @@ class WeightFeeder(wiring.Component):
         A cycle after `fetching`.
     below : Out(range(weight_depth)), fetching_below : Out(1)
         As `address` and `fetching`, for the words of the lower rows, which are not those of others.
-    whole : Out(1)
-        In this cycle all words of the last filling have been decided on.
     next_odd : Out(1)
         Whether the first word of the instruction's next filling has an odd number.
     alone : Out(1), turn : Out(1)
@@ -76,7 +74,7 @@ class WeightFeeder(wiring.Component):
                 "narrow": In(range(len(arch.code_widths) + 1)),
                 "part": Out(range(len(parts_of(arch)[0])))} if arch.code_widths else {}),
             **({"idle": In(1), "asks": Out(1), "below": Out(word), "fetching_below": Out(1),
-                "whole": Out(1), "next_odd": Out(1), "alone": Out(1), "turn": Out(1)}
+                "next_odd": Out(1), "alone": Out(1), "turn": Out(1)}
                if arch.two_fillings else {}),
         })
 
@@ -171,7 +169,7 @@ class WeightFeeder(wiring.Component):
         # When all words will have been decided on, and whether the one that would be next is odd.
         undecided = Signal(range(fill))
         odd = Signal()
-        m.d.comb += [self.whole.eq(undecided == 0), self.alone.eq(undecided <= 1),
+        m.d.comb += [self.alone.eq(undecided <= 1),
                      self.turn.eq(odd), self.next_odd.eq(following[0])]
         with m.If(swapped):
             m.d.sync += [undecided.eq(Mux(self.more == 0, 0, self.more - 1)), odd.eq(start[0])]

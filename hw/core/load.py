@@ -178,8 +178,9 @@ class Load(ExecutionUnit):
             run.payload.tag.memory.eq(1 << instruction.memory),
             run.payload.tag.base.eq(base),
             run.payload.tag.last_beat.eq(last_beat),
-            *([run.payload.tag.repeats.eq((instruction.memory == Memory.WEIGHT) & (
-                (last_beat & (last_beat + 1)) == 0))] if self.arch.side_taps else ()),
+            *([run.payload.tag.repeats.eq(
+                ((instruction.memory == Memory.WEIGHT) | (instruction.memory == Memory.PARAMETER))
+                & ((last_beat & (last_beat + 1)) == 0))] if self.arch.side_taps else ()),
             run.payload.tag.layer.eq(instruction.layer),
             run.payload.tag.signal.eq(instruction.signal),
             run.payload.tag.final.eq(final),
@@ -288,7 +289,7 @@ class Load(ExecutionUnit):
         return giving, window.full, window.holds
 
     def _elaborate_repeats(self, m, content, beat, taken):
-        """Beats of weight words whose number is a power of two go to each place that they repeat
+        """Beats of weight and parameter words whose number is a power of two go to each place that they repeat
         in. That of a word's first beat is the bus's until it comes, then the word's own."""
         tag = self.read.beats.payload.tag
         repeats = Signal()

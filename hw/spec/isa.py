@@ -153,8 +153,8 @@ OPCODES = {
         Field("base_stride", 20, "words from one run to the next in the memory"),
         Field("word_beats", 12, "N > 0: external memory holds the first N beats of each word, and "
                                 "what the word has beyond them becomes 0; where N is a "
-                                "power of two, weight words of chips with `array.side_taps` "
-                                "repeat them instead. 0: whole words"),
+                                "power of two, weight and parameter words of chips with "
+                                "`array.side_taps` repeat them instead. 0: whole words"),
         Field("step_even", 7, "N > 0: words are windows of a run's bytes, each of as many bytes as "
                               "it has codes: the run's first word begins with its first byte, the "
                               "word after one of an even number N bytes after it. A run has "

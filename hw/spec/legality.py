@@ -156,7 +156,7 @@ BOUNDS = (
     Bound(Opcode.ARRAY, "pad_code", "the codes of the activation format",
           lambda i, arch: (0, (1 << arch.activation.width) - 1)),
     Bound(Opcode.ARRAY, "height", "the rows of the array",
-          lambda i, arch: (0, 0 if i.starts or i.signs or arch.weight.block_scale
+          lambda i, arch: (0, 0 if i.signs or arch.weight.block_scale
                            else arch.rows // arch.height_unit)),
     Bound(Opcode.ARRAY, "narrow", "the chip's widths",
           lambda i, arch: (0, 0 if i.signs else len(arch.code_widths))),

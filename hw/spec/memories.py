@@ -134,7 +134,7 @@ def repeats(instruction: Instruction, arch: Arch) -> bool:
     """Whether the words of a LOAD repeat the bytes that it brings; else what they have beyond them
     is 0."""
     beats = instruction.word_beats
-    return bool(arch.side_taps and instruction.memory == Memory.WEIGHT and beats
+    return bool(arch.side_taps and beats and instruction.memory in (Memory.WEIGHT, Memory.PARAMETER)
                 and not beats & (beats - 1))
 
 

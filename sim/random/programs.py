@@ -50,10 +50,10 @@ class _Writer:
         self.arch, self.limit = arch, instructions
         self.draw = random.Random(f"program {seed}")
         (self.other, self.heights, self.sides, self.ties, self.signs, self.chunks, self.windows_of,
-         self.narrow, self.own_rows, self.ends) = (
+         self.narrow, self.own_rows, self.ends, self.above) = (
             random.Random(f"program's {what} {seed}") for what in (
                 "sums", "heights", "sides", "ties", "signs", "chunks", "windows", "narrow weights",
-                "taps in rows", "ends"))
+                "taps in rows", "ends", "rows from above"))
         self.data = np.random.default_rng([seed, 1])
         self.instructions = []
         self.layer = 0
@@ -326,7 +326,8 @@ class _Writer:
             words_a_pass = words_of_rows(arch.rows, narrow, arch)
             if rows_used and loops.passes(array) * words_a_pass > weights[1]:
                 return False
-            rows_used = 0
+            if self.above.random() < 0.5:
+                rows_used = 0
         if array.starts and loops.begins(array).max() + arch.rows > loops.pixels(array):
             return False                         # rows would multiply what is not there
         passes, made = loops.passes(array), loops.results(array)

@@ -28,6 +28,8 @@ STEP_CYCLES = 128
 #: begin after the first of them instead of the last. Each of them uses all weights of the layer;
 #: where these would not fit the memory besides the next layer's, there is one sub-tile.
 _SUB_TILES = 4
+#: Cycles that the instructions of a sub-tile cost, about.
+_SUB_TILE = 16
 #: Those of a first layer whose words LOAD makes on the chip, which can begin when the rows of its
 #: input for one of them are there.
 _FIRST_SUB_TILES = 16
@@ -144,8 +146,8 @@ def _runs(size, rows, most, y0, across, wanted):
 def overlapping(layer: Layer, rows: int, columns: int, pixels: int,
                 results: int | None = None) -> tuple[int, int]:
     """(height, width) of the sub-tiles, in results, that cut rows x columns results whose pooling
-    windows overlap, with at most `pixels` pixels and `results` results each (None: any number).
-    Pixels that two sub-tiles share are computed twice; chosen are those of the fewest cycles."""
+    windows overlap, or whose taps lie side by side, with at most `pixels` pixels and `results`
+    results each (None: any number). Pixels that two sub-tiles share are computed twice; chosen are those of the fewest cycles."""
     best = None
     for across in range(1, columns + 1):
         width = -(-columns // across)
@@ -158,12 +160,14 @@ def overlapping(layer: Layer, rows: int, columns: int, pixels: int,
         if height < 1:
             continue
         height = -(-rows // -(-rows // height))
-        down, across = -(-rows // height), -(-columns // width)
         # Post-processing of the last sub-tile overlaps with no array cycles.
         post = layer.pool * layer.arch.chunks * layer.arch.groups_per_columns
-        cost = down * across * layer.cycles(height, width) + height * width * post
-        if best is None or cost < best[0]:
-            best = cost, height, width
+        for some in {height, -(-height // 2)} if layer.side and layer.y.apart else {height}:
+            cost = -(-columns // width) * sum(
+                layer.cycles(b - a, width) + _SUB_TILE for a, b in pieces(rows, some)
+            ) + some * width * post
+            if best is None or cost < best[0]:
+                best = cost, some, width
         if height == rows:
             break
     assert best is not None, "a map has at least one row"

@@ -105,9 +105,8 @@ def make_bitstream(design: Design, folder: Path | str, *, seeds: Sequence[int] =
                    pe_dsp=design.pe_dsp, what=design.what, progress=progress)
     write_file(work / design.pins[0], design.pins[1])
     options = *flow.constraints(design.pins[0]), *flow.algorithms
-    if design.single_clock:
-        options = (*options, "--freq", f"{design.mhz:g}")
-    job = Job(work, netlist.name, flow, design.part, options)
+    job = Job(work, netlist.name, flow, design.part, options,
+              design.mhz if design.single_clock else None)
     timing = achieved(place_all(job, seeds, jobs=jobs, keep=True, progress=progress),
                       asked=design.mhz, single_clock=design.single_clock)
     file = folder / f"{design.top}{flow.suffixes[1]}"

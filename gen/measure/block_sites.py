@@ -18,7 +18,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.sparse import csr_array, diags_array
 from scipy.sparse.linalg import cg
 
-__all__ = ["place_blocks", "sites"]
+__all__ = ["logic_tiles", "place_blocks", "sites"]
 
 _Numbers = NDArray[np.float64]
 _Indices = NDArray[np.intp]
@@ -32,6 +32,8 @@ _GRIDS = {
     "85": ((22, 46, 70, 82), (10, 34, 58),
            (4, 13, 22, 31, 40, 49, 58, 69, 78, 87, 96, 105, 114)),
 }
+#: By the same number, the last column and row of tiles of logic; the first ones are 2.
+_LAST = {"12": (70, 48), "25": (70, 48), "45": (88, 69), "85": (124, 93)}
 #: Of a group: the columns from its first one, and the names. Of four multipliers one stays free:
 #: a group has four enables, and each of an array's elements has one of its own.
 _RAMS = ((0, "EBR0"), (2, "EBR1"), (4, "EBR2"), (6, "EBR3"))
@@ -71,6 +73,17 @@ def sites(part: str) -> dict[str, list[tuple[int, int, str]]]:
                    for row in rows for column in columns for by, name in group]
             for kind, rows, group in (("DP16KD", rams, _RAMS),
                                       ("MULT18X18D", multipliers, _MULTIPLIERS))}
+
+
+def logic_tiles(part: str) -> list[tuple[int, int]]:
+    """(x, y) of each tile of LUTs and flip-flops of an ECP5; none for other parts."""
+    size = part.removesuffix("F").rpartition("-")[2]
+    if not part.startswith("LFE5U") or size not in _LAST:
+        return []
+    rams, multipliers, _ = _GRIDS[size]
+    last_x, last_y = _LAST[size]
+    return [(x, y) for x in range(2, last_x + 1) for y in range(2, last_y + 1)
+            if y not in rams and y not in multipliers]
 
 
 def place_blocks(module: dict[str, Any], part: str) -> int:

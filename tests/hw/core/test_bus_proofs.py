@@ -89,7 +89,9 @@ def test_a_queue_knows_what_it_holds(assumed, tmp_path):
         polite.eq(~(component.write & component.full) & ~(component.read & ~component.some)),
         ok.eq((count <= 4) & (component.held == (count != 0)) & (component.full == (count == 4))
               & (component.held | ~component.some)
-              & (own["level"] == count) & (~own["fetched"] | (count != component.some))
+              & (own["level"] == count + own["was_read"]) & (~own["was_read"] | own["there"])
+              & (own["any_held"] == (own["level"] != 0)) & (own["filled"] == (own["level"] == 4))
+              & (~own["fetched"] | (count != component.some))
               & ((own["target__addr"] - own["number"] - (count - component.some))[:2] == 0)),
     ]
     text = written(m, component, ok=ok, polite=polite)
@@ -144,7 +146,9 @@ def test_what_goes_into_a_queue_comes_out_once_and_in_order(module, assumed, tmp
         spy.addr.eq(source + before - gone),
         ok.eq((count <= 4) & (count >= gone) & ((target - source - (count - gone))[:2] == 0)
               & (shown | (count <= 1) | (not items)) & (~shown | (count != 0))
-              & (items or (own["level"] == count) & (component.held == (count != 0))
+              & (items or (own["level"] == count + own["was_read"])
+                 & (~own["was_read"] | own["there"])
+                 & (own["any_held"] == (own["level"] != 0)) & (component.held == (count != 0))
                  & (~own["fetched"] | (count != gone))
                  & (~(watched & own["fetched"] & (before == gone))
                     | (SpiedMemory.made.read_ports[1].data == content)))

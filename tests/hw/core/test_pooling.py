@@ -107,7 +107,7 @@ def test_largest_results(arch, kept):
 @pytest.mark.parametrize("old, new", [
     ("~self.mark.column)", "self.mark.column)"),
     ("within.eq(self.mark.valid & ~self.mark.column)", "within.eq(~self.mark.column)"),
-    ("(~within & ~(smaller", "(~(smaller"), ("Mux(within, new, known)", "new"),
+    ("compares.eq(~within)", "compares.eq(1)"), ("Mux(within, new, known)", "new"),
     ("mark.first & ~mark.carried", "mark.first")])
 def test_a_wrong_comparison_is_found(old, new):
     draw = random.Random(3)

@@ -46,8 +46,10 @@ hops = [("clk-to-q", 0.5, 0, 0, None), ("routing", 1.0, 0, 1, nets[0]), ("logic"
 path = [{"type": kind, "delay": delay, "from": {"cell": cells[a], "port": "Q"},
          "to": {"cell": cells[b], "port": "D"}, **({"net": net} if net else {})}
         for kind, delay, a, b, net in hops]
-if "--no-route" in words:                                  # to be annealed
+if "--report" not in value:                         # to be annealed, or to be routed again
     open(value["--write"], "w").write('{"modules": {}}')
+    if "--sdf" in value:
+        open(value["--sdf"], "w").close()
     sys.exit()
 with open(value["--report"], "w") as file:
     json.dump({

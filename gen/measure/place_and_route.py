@@ -28,6 +28,7 @@ from .flows import DEVICES, Flow, flow_of
 from .paths import Path as CriticalPath
 from .paths import critical_paths
 from .refine import compiler, refine
+from .reroute import forget_detours
 from .yosys import run_yosys
 
 __all__ = ["Job", "Timing", "achieved", "board_timing", "jobs_for", "place_all", "synthesize",
@@ -205,12 +206,17 @@ def _place(job, seed, keep, processes, progress):
         clock = () if job.clock_mhz is None else ("--freq", f"{job.clock_mhz:g}")
         design, options = job.folder / job.netlist, job.options
         if job.flow.anneals and job.clock_mhz is not None and compiler() is not None:
-            design = folder / "design.json"
-            nextpnr("--json", job.folder / job.netlist, *job.options, *clock, "--no-route",
-                    "--write", design)
+            # nextpnr places, and routes what has been annealed; then it routes detours again
+            made, delays = folder / "design.json", folder / "delays.sdf"
+            placed_so = "--no-pack", "--no-place"
+            nextpnr("--json", design, *options, *clock, "--no-route", "--write", made)
             moved("annealing")
-            _anneal(design, job.part, seed, processes)
-            options = "--no-pack", "--no-place", *job.flow.algorithms
+            _change(made, lambda module: refine(module, job.part, seed, processes))
+            nextpnr("--json", made, *placed_so, *clock, "--sdf", delays, "--write", made)
+            with delays.open() as lines:
+                _change(made, lambda module: _route_again(module, lines))
+            delays.unlink()
+            design, options = made, placed_so
         nextpnr("--json", design, *options, *clock, "--report", report, job.flow.placed, placed)
         if not report.is_file():
             raise ToolError(f"{job.flow.placer.name} wrote no report")
@@ -219,13 +225,19 @@ def _place(job, seed, keep, processes, progress):
         report.replace(job.report(seed))
 
 
-def _anneal(file, part, seed, processes):
-    """Anneal the placed design in a file of nextpnr's."""
+def _change(file, change):
+    """Change the placed design in a file of nextpnr's."""
     design = json.loads(file.read_text())
     for module in design["modules"].values():
         if any("NEXTPNR_BEL" in cell["attributes"] for cell in module["cells"].values()):
-            refine(module, part, seed, processes)
+            change(module)
     file.write_text(json.dumps(design))
+
+
+def _route_again(module, delays):
+    """Forget detours of the routing; the other router is taken then."""
+    forget_detours(module, delays)
+    module["settings"]["router"] = "router1"    # which counts, not an option
 
 
 #: Beginnings of nextpnr's lines, and where it stands then.

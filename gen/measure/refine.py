@@ -21,7 +21,7 @@ from systolith.gen.kit.processes import Processes, ToolError
 
 from .block_sites import logic_tiles
 
-__all__ = ["compiler", "refine"]
+__all__ = ["compiler", "place_of", "refine", "wire_delay"]
 
 _BEL = re.compile(r"X(\d+)/Y(\d+)/(?:SLICE([ABCD])\.(K|FF)([01])$)?")
 _LUT, _FLIP_FLOP, _OTHER = range(3)
@@ -46,6 +46,27 @@ _MEMORY_MODES = ("DPRAM", "RAMW_BLOCK")
 def compiler() -> str | None:
     """The C++ compiler that there is."""
     return next(filter(shutil.which, [os.environ.get("CXX") or "g++", "g++", "clang++"]), None)
+
+
+def wire_delay(one: tuple[int, int], other: tuple[int, int]) -> float:
+    """ns of a wire between tiles, as a rule; in `anneal.cpp` the same. Where it has n readers,
+    0.069 * log(n) come to it."""
+    def beyond(distance, near, middle, far):
+        return (near * min(distance, 3) + middle * min(max(distance - 3, 0), 9)
+                + far * max(distance - 12, 0))
+    across, down = (abs(a - b) for a, b in zip(one, other, strict=True))
+    return 0.767 + beyond(across, 0.093, 0.068, 0.061) + beyond(down, 0.136, 0.058, 0.048)
+
+
+def place_of(cell: dict[str, Any]) -> tuple[int, int, int, int]:
+    """(kind, x, y, place in the tile) of a placed cell."""
+    found = _BEL.match(cell["attributes"]["NEXTPNR_BEL"])
+    assert found is not None
+    x, y = int(found[1]), int(found[2])
+    if found[3] is None or cell["type"] not in ("TRELLIS_COMB", "TRELLIS_FF"):
+        return _OTHER, x, y, 0
+    return (_LUT if found[4] == "K" else _FLIP_FLOP, x, y,
+            2 * _SLICES.index(found[3]) + int(found[5]))
 
 
 def refine(module: dict[str, Any], part: str, seed: int, processes: Processes) -> None:
@@ -90,7 +111,7 @@ class _Placed:
         self.cells = list(module["cells"].values())
         self.nets = module["netnames"]
         self.part = part
-        self.places = [self._place(cell) for cell in self.cells]
+        self.places = [place_of(cell) for cell in self.cells]
         self.drivers, self.readers = {}, defaultdict(list)
         for number, cell in enumerate(self.cells):
             for pin, bits in cell["connections"].items():
@@ -101,15 +122,6 @@ class _Placed:
                         self.drivers[bit] = number, pin
                     else:
                         self.readers[bit].append((number, pin))
-
-    def _place(self, cell):
-        """(kind, x, y, place in the tile)."""
-        found = _BEL.match(cell["attributes"]["NEXTPNR_BEL"])
-        x, y = int(found[1]), int(found[2])
-        if found[3] is None or cell["type"] not in ("TRELLIS_COMB", "TRELLIS_FF"):
-            return _OTHER, x, y, 0
-        return (_LUT if found[4] == "K" else _FLIP_FLOP, x, y,
-                2 * _SLICES.index(found[3]) + int(found[5]))
 
     def move(self, places):
         """Cells stand at these (x, y, place) from now on."""

@@ -133,10 +133,11 @@ class ReadArbiter(wiring.Component):
         arch, axi = self.arch, self.axi
         burst = burst_layout(arch, load_tag(arch))
         entry = data.StructLayout({
-            "load": 1, "refused": 1, "more": length_bits(arch),
+            "load": 1, "more": length_bits(arch),
             "offset": where_bits(arch, burst["offset"].width),
             "first": 1, "ends": 1, "tag": load_tag(arch)})
-        m.submodules.outstanding = queue = BurstQueue(width=entry.size, depth=self.OUTSTANDING)
+        m.submodules.outstanding = queue = BurstQueue(width=entry.size, depth=self.OUTSTANDING,
+                                                      later=1)
         self._elaborate_issue(m, queue, entry)
         head = self._elaborate_head(m, queue, entry)
         kept, load, fetch = head.burst, self.load.beats, self.fetch.beats
@@ -183,7 +184,7 @@ class ReadArbiter(wiring.Component):
         m.d.comb += [
             queue.write.eq(issue),
             new.load.eq(~fetch.valid),
-            new.refused.eq(check.outside),
+            queue.late.eq(outside),
             new.more.eq(check.length),
             new.offset.eq(check.offset),
             new.first.eq(load.payload.first), new.ends.eq(load.payload.ends),
@@ -213,9 +214,9 @@ class ReadArbiter(wiring.Component):
         m.d.sync += head.empty.eq(~queue.write & ~queue.held & (~head.valid | head.over))
         with m.If(~head.valid | head.over):
             m.d.sync += [
-                head.valid.eq(queue.some), head.refused.eq(queue.some & new.refused),
-                head.load.eq(queue.some & new.load & ~new.refused),
-                head.fetch.eq(queue.some & ~new.load & ~new.refused),
+                head.valid.eq(queue.some), head.refused.eq(queue.some & queue.oldest_late),
+                head.load.eq(queue.some & new.load & ~queue.oldest_late),
+                head.fetch.eq(queue.some & ~new.load & ~queue.oldest_late),
                 kept.eq(new), head.starts.eq(1), head.last.eq(new.more == 0),
             ]
         with m.Elif(head.taken):

@@ -23,24 +23,30 @@ class BurstQueue(wiring.Component):
         Bits of an entry.
     depth : int
         Entries; a power of two.
+    later : int
+        Bits of an entry that come in the cycle after it is written.
 
     Members
     -------
     write, read : In(1)
         An entry is written, the oldest one removed, in this cycle.
     new : In(width), oldest : Out(width)
+    late : In(later), oldest_late : Out(later)
+        Where there are any: the bits of the entry that was written in the cycle before, and those
+        of `oldest`.
     held, full : Out(1)
         There is an entry; there is room for none.
     some : Out(1)
         There is an entry, and `oldest` is it.
     """
 
-    def __init__(self, *, width: int, depth: int) -> None:
+    def __init__(self, *, width: int, depth: int, later: int = 0) -> None:
         if depth & (depth - 1):
             raise ValueError(f"depth must be a power of two, not {depth}")
-        self.width, self.depth = width, depth
+        self.width, self.depth, self.later = width, depth, later
         super().__init__({"write": In(1), "read": In(1), "new": In(width), "oldest": Out(width),
-                          "some": Out(1), "held": Out(1), "full": Out(1)})
+                          "some": Out(1), "held": Out(1), "full": Out(1),
+                          **({"late": In(later), "oldest_late": Out(later)} if later else {})})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -80,4 +86,13 @@ class BurstQueue(wiring.Component):
                          filled.eq(level == self.depth - 1)]
         with m.Elif(was_read & ~self.write):
             m.d.sync += [level.eq(level - 1), any_held.eq(level != 1), filled.eq(0)]
+        if self.later:
+            # An entry becomes the oldest one two cycles after it was written at the earliest.
+            m.submodules.late_bits = bits = Memory(shape=self.later, depth=self.depth, init=[],
+                                                   attrs={"no_rw_check": 1})
+            into, out = bits.write_port(), bits.read_port(domain="comb")
+            m.d.sync += [into.en.eq(self.write), into.addr.eq(target.addr)]
+            m.d.comb += [into.data.eq(self.late), out.addr.eq(number)]
+            with m.If(moves):
+                m.d.sync += self.oldest_late.eq(out.data)
         return m

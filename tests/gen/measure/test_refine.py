@@ -37,10 +37,11 @@ def scattered(seed=1, stages=40):
                                   {"F": 3000 + n})
         cells[f"pair_{n}_ff"] = cell(
             "TRELLIS_FF", f"X{u}/Y{v}/SLICEB.FF1",
-            {"DI": 3000 + n, "CLK": 1, "CE": 100 + n, "LSR": 20 + n % 2}, {"Q": 4000 + n},
+            {"DI": 3000 + n, "CLK": 1, "CE": 100 + n, "LSR": 20 + n // 20}, {"Q": 4000 + n},
             SD="1 ", LSRMUX="LSR", CEMUX="CE")
         cells[f"ff_{n}"] = cell("TRELLIS_FF", f"X{x}/Y{y}/SLICED.FF0",
-                                {"M": 4000 + n, "CLK": 1}, {"Q": 2000 + n}, SD="0 ")
+                                {"M": 4000 + n, "CLK": 1, "CE": 200 + n, "LSR": 20 + n // 20},
+                                {"Q": 2000 + n}, SD="0 ", LSRMUX="LSR", CEMUX="CE")
     for place in range(4):
         cells[f"carry_{place}"] = cell(
             "TRELLIS_COMB", f"X10/Y10/SLICE{SLICES[place // 2]}.K{place % 2}",

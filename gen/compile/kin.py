@@ -38,8 +38,8 @@ _MOST = 8
 
 def family_fields(arch: Arch) -> tuple:
     """What is the same for chips of which `Kin` may find programs to be the same."""
-    return tuple(getattr(arch, item.name) for item in fields(arch)
-                 if item.name not in UNSEEN and item.name not in DEPTHS)
+    return (*(getattr(arch, item.name) for item in fields(arch)
+              if item.name not in UNSEEN and item.name not in DEPTHS), arch.prepared_scales)
 
 
 def deeper(arch: Arch, other: Arch) -> bool:

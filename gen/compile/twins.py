@@ -22,7 +22,8 @@ UNSEEN = frozenset((*WITHOUT_EFFECT, "prefetch", "burst_beats"))
 
 def program_fields(arch: Arch) -> tuple:
     """What is the same for twins and for no other chips."""
-    return tuple(getattr(arch, item.name) for item in fields(arch) if item.name not in UNSEEN)
+    return (*(getattr(arch, item.name) for item in fields(arch) if item.name not in UNSEEN),
+            arch.prepared_scales)
 
 
 def for_twin(program: Program, arch: Arch) -> Program:

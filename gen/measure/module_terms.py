@@ -135,7 +135,7 @@ def _edges(arch):
     bus = max(unit.weight_bits, unit.activation_bits) + 1 if above else unit.weight_bits
     steps = sum(1 + column // arch.shared_columns for column in range(columns))
     parts = [row * 4 // rows for row in range(rows)] if arch.side_taps else []
-    scales = arch.weight.block_scale.width if arch.weight.block_scale else 0
+    scales = arch.scale_word.width if arch.scale_word else 0
     kind = f"{arch.activation} x {arch.weight}"
     return {
         "1": 1.0, "skew": rows * (rows + 1) / 2 * (unit.activation_bits + 1) + steps * bus,
@@ -452,7 +452,7 @@ def _scale(arch):
     scale = arch.weight.block_scale
     assert scale is not None                # else there are none of these
     block = scale.man > 0 and arch.scale_structure.is_dsp
-    return _each({"sum": arch.psum_bits, "scaled": arch.scaled_bits, "code": scale.width,
+    return _each({"sum": arch.psum_bits, "scaled": arch.scaled_bits, "code": arch.scale_word.width,
                   "mantissa": scale.man * arch.psum_bits * (not block),
                   "pairs": (scale.man == 1 and not block) * arch.psum_bits,
                   "places": (not block) * arch.scaled_bits * (scale.width - scale.man),

@@ -17,7 +17,7 @@ from systolith.gen.kit.errors import UserError
 from systolith.hw.element.arithmetic import Arithmetic
 from systolith.hw.element.block_scale import BlockScaleCell, ScaledNumber, scaled_bits
 from systolith.hw.element.element import arithmetic
-from systolith.hw.formats import catalogue, parse
+from systolith.hw.formats import catalogue, parse, term_bound
 from systolith.hw.spec.structures import SMALL_PRODUCT, Structure, structure_of
 
 __all__ = ["PLAIN", "ROWS", "Entry", "every_entry", "parse_entries", "reference"]
@@ -93,8 +93,9 @@ class Entry:
         if scale is None:
             return None
         bits = self.rules(self.structure(target, dsp)).sum_bits
+        largest = self.rows * self.lanes * term_bound(parse(self.activation), parse(self.weight))
         return BlockScaleCell(ScaledNumber(scale, bits, scaled_bits(scale, bits),
-                                           structure_of(target, dsp)))
+                                           structure_of(target, dsp), largest))
 
     def rules(self, structure: str) -> Arithmetic:
         """The Arithmetic. Raises UserError where there is none."""

@@ -30,7 +30,8 @@ from systolith.hw.element.arithmetic import Arithmetic
 from systolith.hw.element.block_scale import BlockScaleCell, ScaledNumber, scaled_bits
 from systolith.hw.element.element import arithmetic
 from systolith.hw.element.one_kind import OneKind
-from systolith.hw.formats import catalogue, parse
+from systolith.hw.formats import catalogue, parse, term_bound
+from systolith.hw.spec.scale_words import ScaleWord
 from systolith.hw.spec.structures import Structure
 from systolith.sim.rtl import block_scales, elements
 from systolith.sim.rtl.block_scales import (
@@ -91,8 +92,9 @@ class Case:
         scale = parse(self.weight).block_scale
         assert scale is not None
         bits = self.rules().sum_bits
+        largest = _ROWS * self.lanes * term_bound(parse(self.activation), parse(self.weight))
         return BlockScaleCell(ScaledNumber(scale, bits, scaled_bits(scale, bits),
-                                           Structure(self.structure)))
+                                           Structure(self.structure), largest))
 
 
 @dataclass(frozen=True)
@@ -103,12 +105,13 @@ class Circuit:
 
     @property
     def operand_bits(self) -> tuple[int, int]:
-        """Bits of the operands of all lanes: (activation, weight); of a cell: (sum, scale)."""
+        """Bits of the operands of all lanes: (activation, weight); of a cell: (sum, word of a
+        scale)."""
         case = self.cases[0]
         if self.scales:
             scale = parse(case.weight).block_scale
             assert scale is not None
-            return case.rules().sum_bits, scale.width
+            return case.rules().sum_bits, ScaleWord(scale, Structure(case.structure)).width
         return case.lanes * parse(case.activation).width, case.lanes * parse(case.weight).width
 
     @property
@@ -254,7 +257,7 @@ def _of_scales(circuits):
     results = []
     for circuit, cell, scaled in zip(circuits, cells, observe_scales(cells, vectors), strict=True):
         pairs = len(np.unique(scaled.sums << len(cell.code) | scaled.codes))
-        if circuit.exhaustive and pairs != 1 << len(cell.sum) + len(cell.code):
+        if circuit.exhaustive and pairs != len(cell.sums) << len(cell.code):
             raise AssertionError(f"{circuit.cases[0]}: not every sum met every scale")
         wrong = wrong_products(cell, scaled)
         verdict: dict[str, Any] = {"checked": len(wrong), "mismatches": int(wrong.sum())}

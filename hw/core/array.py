@@ -59,7 +59,7 @@ class SystolicArray(wiring.Component):
         1: in this row of the array this word is the first to meet the weights that come from now
         on; 0: the row's weights stay.
     weights : In(arch.weight_bits)
-        Weight codes of one array row, column 0's lanes first; or, after the last row, the code of
+        Weight codes of one array row, column 0's lanes first; or, after the last row, the word of
         each column's scale in the lowest bits of its weights.
     weights_below : In(arch.weight_bits), above_below : In(1)
         `weights` and `from_above` for the lower rows, from `arch.upper_rows` on, on chips with
@@ -225,7 +225,7 @@ class SystolicArray(wiring.Component):
         arch = self.arch
         late = ARRAY_EDGE + column_delay(arch, column) + self.pe.arithmetic.stages - 1
         code = _delayed(m, self.weights.word_select(
-            column, arch.lanes * arch.weight.width)[:scale.scale.width], late,
+            column, arch.lanes * arch.weight.width)[:len(scale.code)], late,
             f"column{column}_scale")
         # The swap is a column later in each; what has been delayed for one goes on to the next.
         if column == 0:

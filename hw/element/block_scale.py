@@ -12,6 +12,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from systolith.hw.formats import BlockScale
 from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.scale_words import ScaleWord
 from systolith.hw.spec.structures import Structure
 from systolith.hw.spec.timing import scale_cycles
 
@@ -21,11 +22,6 @@ __all__ = ["BlockScaleCell", "ScaledNumber", "ScaledSum", "add_number", "scaled_
 
 #: Mantissa bits whose product LUTs of six inputs make in copies.
 _COPIED = (1, 3)
-#: 8 to 15 sums and, where the lowest bit of the exponent is 1, twice as many are 16 and so many
-#: times a number of sums, which is 1, 5, -3 or -7.
-_AROUND_16 = {8: (-8, 1), 9: (1, -7), 10: (2, -3), 11: (-1, 5), 12: (-4, 1), 13: (1, -3),
-              14: (-2, 1), 15: (-1, 1), 16: (0, 1), 18: (2, 1), 20: (4, 1), 22: (-2, -3),
-              24: (8, 1), 26: (2, 5), 28: (-4, -3), 30: (-2, -7)}
 
 
 def scaled_bits(scale: BlockScale, sum_bits: int) -> int:
@@ -54,11 +50,24 @@ class ScaledNumber:
     sum_bits, bits : int
         Bits of a sum, and of a sum times the largest scale (`scaled_bits`).
     structure : Structure
+    largest : int or None
+        The largest magnitude of a sum; None: what so many bits hold.
     """
     scale: BlockScale
     sum_bits: int
     bits: int
     structure: Structure
+    largest: int | None = None
+
+    @property
+    def word(self) -> ScaleWord:
+        """What says the scale."""
+        return ScaleWord(self.scale, self.structure)
+
+    @property
+    def most(self) -> int:
+        """The largest magnitude of a sum."""
+        return self.largest or 1 << self.sum_bits - 1
 
     @property
     def late(self) -> bool:
@@ -68,7 +77,7 @@ class ScaledNumber:
     @property
     def product_bits(self) -> int:
         """Bits of a copy of what is shifted there."""
-        return self.sum_bits + self.scale.man + 2
+        return self.word.product_bits(self.sum_bits)
 
     @property
     def shape(self) -> Shape:
@@ -88,7 +97,8 @@ def scaled_number(arch: Arch) -> ScaledNumber | None:
     """What leaves each column of a chip; None where weights have no blocks."""
     scale = arch.weight.block_scale
     return None if scale is None else ScaledNumber(
-        scale, arch.psum_bits, arch.scaled_bits, arch.scale_structure)
+        scale, arch.psum_bits, arch.scaled_bits, arch.scale_structure,
+        arch.term_bound * arch.pass_terms)
 
 
 class BlockScaleCell(wiring.Component):
@@ -98,10 +108,11 @@ class BlockScaleCell(wiring.Component):
     whose LUTs have inputs to spare: two copies of what is shifted, one of them zero by its
     registers' reset, each of which can enter at two places. What is shifted has the scale's
     mantissa and the lowest bit of its exponent: with one bit of mantissa, two sums and 0, 1, 2 or 4
-    more; with three, 8 to 30 sums as 16 and a multiple of 1, 5, -3 or -7. Gates and LUTs of four
-    inputs multiply by 8 to 15 with two additions: 8 + m is 8, 12 or 16 and one of -2, -1, 0, 1;
-    other widths take an addend for each bit, and shifts follow. A DSP block multiplies by the whole
-    factor.
+    more; with three, 8 to 30 sums as 16 and a multiple of 1, 5, -3 or -7, as a prepared word says
+    (`ScaleWord`). LUTs of four inputs multiply by 8 to 15 with two additions: 8 + m is 8, 12 or 16
+    and one of -2, -1, 0, 1; gates add 0, 1, 2 or 3 sums to 8 or 12, both made of three
+    sums, and shift in the same cycle. Other widths take an
+    addend for each bit, and shifts follow. A DSP block multiplies by the whole factor.
 
     Parameters
     ----------
@@ -113,7 +124,7 @@ class BlockScaleCell(wiring.Component):
     -------
     swap : In(1)
         In the cycle before a sum comes: from that one on `code` counts.
-    code : In(scale.width)
+    code : In(out.word.width)
     sum : In(signed(sum_bits))
     o : Out
         Of the shape `out.shape`; `out.number` makes the product of it; `stages` cycles later.
@@ -121,7 +132,7 @@ class BlockScaleCell(wiring.Component):
 
     def __init__(self, out: ScaledNumber) -> None:
         self.out, self.scale, self.structure = out, out.scale, out.structure
-        super().__init__({"swap": In(1), "code": In(out.scale.width),
+        super().__init__({"swap": In(1), "code": In(out.word.width),
                           "sum": In(signed(out.sum_bits)), "o": Out(out.shape)})
 
     @property
@@ -129,9 +140,16 @@ class BlockScaleCell(wiring.Component):
         """Cycles from a sum to what comes out."""
         return scale_cycles(self.scale, self.structure)
 
-    def expected(self, sums: np.ndarray, codes: np.ndarray) -> np.ndarray:
-        """The products of sums and codes, by the definition of `BlockScale`: int64 array."""
-        return np.asarray(sums, np.int64) * self.scale.factors[codes]
+    @property
+    def sums(self) -> range:
+        """The sums that may come."""
+        least, most = -1 << self.out.sum_bits - 1, (1 << self.out.sum_bits - 1) - 1
+        return range(max(least, -self.out.most), min(most, self.out.most) + 1)
+
+    def expected(self, sums: np.ndarray, words: np.ndarray) -> np.ndarray:
+        """The products of sums, as `ScaleWord` defines them: int64 array."""
+        return self.out.word.products(np.asarray(sums, np.int64), words, self.out.sum_bits,
+                                      self.out.bits)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -142,6 +160,8 @@ class BlockScaleCell(wiring.Component):
             self._in_a_block(m)
         elif self.out.late:
             (self._around_16 if man == 3 else self._two_and_more)(m)
+        elif man == 3 and not self.structure.is_lut:
+            self._in_threes(m)
         elif man == 1 and self.structure.is_lut:
             self._in_pairs(m)
         elif man == 3:
@@ -228,6 +248,39 @@ class BlockScaleCell(wiring.Component):
         product = (Cat(less, fine).as_signed() + Cat(less, Const(0, 2), coarse).as_signed()) >> 1
         self._registered(m, product, self._held(m, code[3:], "places"))
 
+    def _in_threes(self, m):
+        """Three bits of mantissa: 8 or 12 sums and 0 to 3, of which three are added once, shifted
+        at once."""
+        code = self._held(m, self.code, "code")
+        total = Signal(signed(max(len(self.sum), 2)), name="total")
+        m.d.comb += total.eq(self.sum)
+        size, product_bits = (_bits_of(times * self.out.most) for times in (3, 15))
+        three, few = (Signal(signed(size), name=name) for name in ("three", "few"))
+        coarse = Signal(signed(size + 1), name="coarse")
+        product = Signal(signed(product_bits), name="product")
+        times = [Signal(name=f"times_{n}") for n in (1, 2, 3)]
+        fine = [_wide(number, size) & there.replicate(size)
+                for number, there in zip((total, total << 1, three), times, strict=True)]
+        more = Signal(signed(size), name="more")
+        m.d.comb += [
+            times[0].eq(code[0] & ~code[1]), times[1].eq(code[1] & ~code[0]),
+            times[2].eq(code[0] & code[1]), more.eq(total[1:].as_signed() + total),
+            three.eq(_with_sign(Cat(total[0], more), total, size)),
+            few.eq(fine[0] | fine[1] | fine[2]), coarse.eq(Mux(code[2], three, total << 1)),
+            product.eq(_with_sign(Cat(few[:2], coarse + (few >> 2)), total, product_bits))]
+        sign, number = total[-1], product[:-1]
+        for places, there in zip((1, 2, 4), code[3:], strict=True):
+            # The bits of the number and, from its sign on, copies of that.
+            wide = len(number) + places
+            stays = Cat(number, sign.replicate(places))
+            moved = Cat(Const(0, places), number)
+            number = Signal(wide, name=f"by_{places}")
+            m.d.comb += number.eq(Cat(Mux(there, moved[n], stays[n]) if n >= places else
+                                      stays[n] & ~there for n in range(wide)))
+        scaled = Signal(len(self.o), name="scaled", reset_less=True)
+        m.d.sync += scaled.eq(_wide(Cat(number, sign), len(self.o)))
+        m.d.comb += self.o.eq(scaled)
+
     def _two_and_more(self, m):
         """One bit of mantissa: 2, 3, 4 or 6 sums."""
         total = self.sum
@@ -245,9 +298,8 @@ class BlockScaleCell(wiring.Component):
         size = self.out.product_bits
         total = Signal(signed(max(len(self.sum), 2)), name="total")
         m.d.comb += total.eq(self.sum)
-        fine, high = self._held(m, self.code[4:], "places")
-        setting = self._held(m, _settings(self.code[:4]), "setting")
-        minus, far, negative, offs = setting[0], setting[1], setting[2], setting[3:]
+        minus, far, negative, *offs, fine, high = self._held(m, self.code, "word")
+        offs.append(~(Cat(offs).all() & ~minus))
         # ~x + 1 is -x: the 1 is the carry into the addition.
         more, few = (Signal(signed(len(total) + 3), name=name) for name in ("more", "few"))
         m.d.comb += [
@@ -266,15 +318,9 @@ class BlockScaleCell(wiring.Component):
                   self._later(m, ~high, "lowest"))
 
 
-def _settings(code):
-    """For the four lowest bits of a code: whether few sums are less than none, whether they are the
-    more of the two, whether they are subtracted, and which of the four copies of them are zero."""
-    chosen = [_AROUND_16[8 + n % 8 << n // 8] for n in range(16)]
-    bits = [[few < 0 for _, few in chosen], [few in (5, -7) for _, few in chosen],
-            [times < 0 for times, _ in chosen],
-            *([abs(times) != 1 << n for times, _ in chosen] for n in range(4))]
-    return Cat(Const(sum(bit << n for n, bit in enumerate(own)), 16).bit_select(code, 1)
-               for own in bits)
+def _bits_of(magnitude):
+    """Bits of signed numbers up to a magnitude."""
+    return magnitude.bit_length() + 1
 
 
 def _with_sign(product, number, bits):

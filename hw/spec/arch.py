@@ -26,6 +26,7 @@ from .numbers import FIRST_BELOW, FIRST_BITS, OFFSET_FRACTION, SHIFT_BITS
 from .numbers import item_bytes as _item_bytes
 from .numbers import round_up as _up
 from .rules import check_arch
+from .scale_words import ScaleWord
 from .structures import SMALL_PRODUCT, Structure
 
 __all__ = ["ASSUMED_MHZ", "KEYS", "Arch"]
@@ -82,6 +83,17 @@ class Arch(ChipKeys):
         if self.scale_multiplier != "luts":
             return Structure.DSP
         return Structure.LUT4 if self.pe_dsp else self.pe_structure
+
+    @cached_property
+    def scale_word(self) -> ScaleWord | None:
+        """What says a column's scale in the weight memory; None where weights have no blocks."""
+        scale = self.weight.block_scale
+        return None if scale is None else ScaleWord(scale, self.scale_structure)
+
+    @cached_property
+    def prepared_scales(self) -> bool:
+        """Whether words of scales are prepared for the circuit, so that programs depend on it."""
+        return self.scale_word is not None and self.scale_word.prepared
 
     @cached_property
     def post_luts(self) -> bool:

@@ -19,8 +19,10 @@ WITHOUT_EFFECT = tuple(name for name, key in KEYS.items() if not key.programs)
 
 @lru_cache(maxsize=256)
 def identity(arch: Arch) -> int:
-    """64 bits: a hash of the instruction set and of every field that a program depends on."""
+    """64 bits: a hash of the instruction set and of all of the chip that a program depends on."""
     facts = {key: value for key, value in arch.to_dict().items() if key not in WITHOUT_EFFECT}
+    if arch.prepared_scales:
+        facts["scales"] = "prepared"
     text = json.dumps([facts, MULTIPLIER_BITS, SHIFT_BITS, TIE_BITS, isa.description()],
                       sort_keys=True)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")

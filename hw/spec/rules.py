@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from .numbers import SLOT_BITS
+from .scale_words import ScaleWord
 
 if TYPE_CHECKING:
     from .arch import Arch
@@ -146,9 +147,10 @@ def _blocks_are_whole_passes(arch: Arch) -> Fault:
     if scale.size % arch.vector:
         return "rows", (f"times lanes must divide the {scale.size} weights of a block of "
                         f"{arch.weight}, not {arch.rows} * {arch.lanes}")
-    if scale.width > arch.lanes * arch.weight.width:
-        return "lanes", (f"must be at least {-(-scale.width // arch.weight.width)}, so that the "
-                         f"{scale.width} bits of a scale of {arch.weight} are no more than a "
+    bits = ScaleWord(scale, arch.scale_structure).width
+    if bits > arch.lanes * arch.weight.width:
+        return "lanes", (f"must be at least {-(-bits // arch.weight.width)}, so that the "
+                         f"{bits} bits of a scale of {arch.weight} are no more than a "
                          "column's weights")
     for field in ("depthwise", "side_taps"):
         if getattr(arch, field):

@@ -133,7 +133,7 @@ def scale_cycles(scale: BlockScale, structure: Structure) -> int:
     """The same for a kind of scales: a cycle multiplies by the mantissa, if there is one, and one
     by the power of two, unless the accumulator's adder shifts; for three bits of mantissa, LUTs of
     six inputs take two for the product."""
-    late = structure is Structure.LUT6 and scale.man == 1
+    late = (structure, scale.man) in ((Structure.LUT6, 1), (Structure.GATES, 3))
     return 1 + (scale.man > 0 and not late)
 
 

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from .arch import Arch
 
 __all__ = [
+    "column_scales",
     "input_word_bytes",
     "pack_activation_words",
     "pack_group_items",
@@ -18,7 +19,6 @@ __all__ = [
     "pack_raw_items",
     "pack_table_words",
     "pack_weight_words",
-    "scale_codes",
     "scale_word",
     "unpack_activation_words",
     "unpack_group_items",
@@ -147,19 +147,21 @@ def pack_weight_words(codes: ArrayLike, arch: Arch) -> bytes:
 
 def scale_word(codes: ArrayLike, arch: Arch) -> np.ndarray:
     """What stands in place of weight codes [..., columns, lanes] in the word after those of the
-    array's rows: the scales of each column's block, codes [..., columns], lowest bits first."""
+    array's rows: the scales of each column's block, codes [..., columns], as `ScaleWord`s, lowest
+    bits first."""
+    assert arch.scale_word is not None, "the chip has weights in blocks"
     width = arch.weight.width
     lanes = np.arange(arch.lanes) * width
-    return (np.asarray(codes, np.int64)[..., None] >> lanes) & ((1 << width) - 1)
+    words = arch.scale_word.words[np.asarray(codes, np.int64)]
+    return (words[..., None] >> lanes) & ((1 << width) - 1)
 
 
-def scale_codes(word: ArrayLike, arch: Arch) -> np.ndarray:
-    """The codes [..., columns] of scales in such a word [..., columns, lanes], the reverse."""
-    scale = arch.weight.block_scale
-    assert scale is not None, "the chip has weights in blocks"
+def column_scales(word: ArrayLike, arch: Arch) -> np.ndarray:
+    """The `ScaleWord`s [..., columns] of such a word [..., columns, lanes]."""
+    assert arch.scale_word is not None, "the chip has weights in blocks"
     lanes = np.arange(arch.lanes) * arch.weight.width
-    codes = (np.asarray(word, np.int64) << np.minimum(lanes, 62)).sum(axis=-1)
-    return codes & ((1 << scale.width) - 1)
+    words = (np.asarray(word, np.int64) << np.minimum(lanes, 62)).sum(axis=-1)
+    return words & ((1 << arch.scale_word.width) - 1)
 
 
 def unpack_weight_words(data: bytes, arch: Arch) -> np.ndarray:

@@ -260,10 +260,10 @@ class Simulator:
             pool = pool_of(i.narrow, arch)
             if pool is not None:
                 codes = self.pool[pool + codes]
-            factor: Any = 1
+            scales = None
             if arch.weight.block_scale:
-                scales = layout.scale_codes(codes[-1].reshape(columns, -1), arch)
-                codes, factor = codes[:-1], arch.weight.block_scale.factors[scales]
+                codes, scales = codes[:-1], layout.column_scales(
+                    codes[-1].reshape(columns, -1), arch)
             idle = np.arange(codes.shape[1]) % arch.lanes % 2 * arch.weight.binary
             weights = images_in(arch.weight, np.concatenate(
                 [codes, np.tile(idle, (rows - len(codes), 1))]), arch.packed_halves)
@@ -285,7 +285,10 @@ class Simulator:
                 sums = sums << arch.activation.width // 2
             if arch.wide_weights:
                 sums = sums << i.double * arch.weight.width
-            chunk = chunk + sums.astype(wide) * factor
+            sums = sums.astype(wide)
+            if scales is not None and arch.scale_word:
+                sums = arch.scale_word.products(sums, scales, arch.psum_bits, arch.scaled_bits)
+            chunk = chunk + sums
             if i.side == 3 and number_of_pass + 1 < passes_of(i):
                 continue
             total, chunk = total + (float_sums(chunk) if arch.float_sums else chunk), 0

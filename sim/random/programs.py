@@ -343,7 +343,10 @@ class _Writer:
         factor = 1 << arch.weight.width * (double and arch.wide_weights)
         products = passes * arch.vector * factor + (self.sums[sums] * accumulate << (
             double and arch.bit_planes))
-        if arch.accumulator is None and products.max() > max(arch.largest_k, arch.vector):
+        # Words that are no scales can multiply twice as much as the largest scale.
+        if arch.accumulator is None and products.max() << (
+                arch.prepared_scales and products.max() > arch.vector) > max(
+                    arch.largest_k, arch.vector):
             return False
         side = int(executes(arch, Opcode.ARRAY, "side") and not array.starts and not signs
                    and self.sides.randrange(3))

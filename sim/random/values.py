@@ -147,7 +147,8 @@ class _Values(_Writer):
             return False
         if code.opcode == Opcode.ARRAY:
             terms = loops.passes(code) * max(arch.vector, arch.pass_terms) << (
-                arch.weight.width * (code.double and arch.wide_weights))
+                arch.weight.width * (code.double and arch.wide_weights)) << (
+                    arch.prepared_scales and loops.passes(code) > 1)
             if code.starts and loops.begins(code).max() + arch.rows > loops.pixels(code):
                 return False                    # rows would multiply what is not there
             if code.accumulate or loops.pixels(code) * loops.passes(code) > STEPS or (

@@ -1,7 +1,8 @@
 """What multiplies a column's sums by the scales of blocks, in Verilated RTL: sums and codes of
 scales in, products out.
 
-The expected products are integers times the factors of `hw.formats.BlockScale`.
+The expected products are those of `hw.spec.scale_words`, where words are codes integers times the
+factors of `hw.formats.BlockScale`.
 """
 
 from collections.abc import Sequence
@@ -36,7 +37,7 @@ class Scales(wiring.Component):
 
 
 #: Cells whose sums and codes have at most so many bits together meet all pairs.
-EXHAUSTIVE = 19
+EXHAUSTIVE = 21
 #: Random sums of each code of a wider cell.
 _SUMS = 4000
 _MIXED = 4000
@@ -44,34 +45,34 @@ _MIXED = 4000
 
 @dataclass(eq=False)
 class Scaled:
-    """Sums [N], the code of the scale that each met [N], and the products that came out [N]."""
+    """Sums [N], the word of the scale that each met [N], and the products that came out [N]."""
     sums: np.ndarray
     codes: np.ndarray
     products: np.ndarray
 
 
 def scale_vectors(cell: BlockScaleCell, random: np.random.Generator) -> dict[str, np.ndarray]:
-    """Inputs of a cell, one vector a clock: every code of a scale with every sum, in random order,
+    """Inputs of a cell, one vector a clock: every word of a scale with every sum, in random order,
     or with random sums and corners where these are too many; then random ones with swaps at any
     time. Codes on the bus that are not swapped in are random, too."""
-    bits, codes = len(cell.sum), 1 << cell.scale.width
-    half = 1 << (bits - 1)
-    corners = np.array([-half, half - 1, 0, -1, 1, half // 2, -half // 2])
-    every = bits + cell.scale.width <= EXHAUSTIVE
+    bits, codes = len(cell.sum), 1 << len(cell.code)
+    low, end = cell.sums.start, cell.sums.stop
+    corners = np.array([low, end - 1, 0, -1, min(1, end - 1), end // 2, low // 2])
+    every = bits + len(cell.code) <= EXHAUSTIVE
     swap, code, sums = [], [], []
     for wanted in random.permutation(codes):
-        some = (random.permutation(2 * half) - half if every else
-                np.concatenate([corners, random.integers(-half, half, _SUMS)]))
+        some = (random.permutation(end - low) + low if every else
+                np.concatenate([corners, random.integers(low, end, _SUMS)]))
         own = random.integers(0, codes, len(some) + 1)
         own[0] = wanted
         first = np.zeros(len(some) + 1, bool)
         first[0] = True
         swap.append(first)
         code.append(own)
-        sums.append(np.concatenate([random.integers(-half, half, 1), some]))
+        sums.append(np.concatenate([random.integers(low, end, 1), some]))
     swap.append(random.random(_MIXED) < 0.4)
     code.append(random.integers(0, codes, _MIXED))
-    sums.append(random.integers(-half, half, _MIXED))
+    sums.append(random.integers(low, end, _MIXED))
     return {name: np.concatenate(parts) for name, parts in
             (("swap", swap), ("code", code), ("sum", sums))}
 

@@ -170,7 +170,7 @@ class CyclesOf:
         modules = (compile_network.__module__, for_twin.__module__, cycles.__module__,
                    counts_of.__module__,
                    *(QUANTIZE if self.net.recipe else ()))
-        return key_of(self.kind, _fields(self.arch, WITHOUT_EFFECT),
+        return key_of(self.kind, _fields(self.arch, WITHOUT_EFFECT), self.arch.prepared_scales,
                       array_latency(self.arch, arithmetic_of(self.arch).stages),
                       shared_latency(self.arch),
                       *self.net.facts(self.arch), code_hash(modules, ("onnx", "numpy")))

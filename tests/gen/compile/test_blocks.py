@@ -3,11 +3,14 @@
 import numpy as np
 import pytest
 from systolith.gen.compile.compile import compile_graph
+from systolith.gen.compile.kin import family_fields
+from systolith.gen.compile.twins import for_twin, program_fields
 from systolith.gen.importer.reader import load
 from systolith.gen.kit.errors import UserError
 from systolith.gen.quantize.quantize import quantize
 from systolith.gen.quantize.recipe import Recipe
 from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.identity import identity
 from systolith.sim.model.weights import Weights
 
 from ...float_networks import numbers, weights
@@ -75,3 +78,20 @@ def test_what_is_no_block_is_refused():
     # Plain e2m1 weights are blocks with the scale 1.
     plain = load(quantize(model, data, Recipe("int8", "e2m1")).model)
     on_chip(plain, plain.encode_inputs(data), chip("mxfp4"))
+
+
+def test_words_of_scales_are_prepared_for_luts_of_six_inputs():
+    """Then programs are of such chips alone, and the simulator multiplies by what words say."""
+    net, model = network()
+    data = np.float32(net.rng.standard_normal((8, *net.shape)))
+    graph = load(quantize(model, data, Recipe("int8", "nvfp4")).model)
+    chips = [chip("nvfp4", structure="lut6", scale_multiplier=how) for how in ("dsp", "luts")]
+    first, second = (on_chip(graph, graph.encode_inputs(data), one) for one in chips)
+    assert [one.prepared_scales for one in chips] == [False, True]
+    assert first.image != second.image
+    assert len({identity(one) for one in chips}) == len({*map(program_fields, chips)}) == 2
+    assert len({*map(family_fields, chips)}) == 2
+    with pytest.raises(ValueError, match="is no twin"):
+        for_twin(first, chips[1])
+    gates = chip("nvfp4", structure="gates", scale_multiplier="luts")
+    assert identity(gates) == identity(chips[0])

@@ -8,6 +8,7 @@ from systolith.gen.study import prove as module
 from systolith.gen.study.prove import cases_of, prove
 from systolith.hw.element.block_scale import BlockScaleCell, ScaledNumber, scaled_bits
 from systolith.hw.formats import BlockScale
+from systolith.hw.spec.scale_words import ScaleWord
 from systolith.hw.spec.structures import Structure
 from systolith.sim.rtl.block_scales import (
     EXHAUSTIVE,
@@ -40,7 +41,7 @@ def test_every_structure_multiplies_by_every_scale():
 
 
 def test_a_product_that_is_one_off_is_seen():
-    cell = _cell(3, 5, Structure.LUT6)
+    cell = _cell(3, 5, Structure.LUT4)
     sums, codes = np.array([-16, 3, 15]), np.array([0, 9, 63])
     right = np.array([-16 * 8, 3 * (9 << 1), 15 * (15 << 7)])
     assert not wrong_products(cell, Scaled(sums, codes, right)).any()
@@ -52,7 +53,7 @@ class Flawed(BlockScaleCell):
     """Multiplies by other numbers than 8 to 15."""
 
     def _held(self, m, value, name):
-        return super()._held(m, value & ~1 if name in ("low", "setting") else value, name)
+        return super()._held(m, value & ~1 if name in ("low", "word") else value, name)
 
 
 def test_proof_has_a_case_for_every_scale_and_sees_a_fault(tmp_path, monkeypatch):
@@ -77,8 +78,29 @@ def test_proof_has_a_case_for_every_scale_and_sees_a_fault(tmp_path, monkeypatch
 @pytest.mark.parametrize("man, structure, stages, late", [
     (0, "lut4", 1, False), (1, "lut4", 2, False), (3, "lut4", 2, False), (0, "lut6", 1, False),
     (1, "lut6", 1, True), (2, "lut6", 2, False), (3, "lut6", 2, True), (1, "dsp48", 2, False),
-    (3, "gates", 2, False)])
+    (3, "gates", 1, False)])
 def test_its_stages_are_those_of_the_chip(man, structure, stages, late):
     cell = _cell(man, 4, structure)
     assert (cell.stages, cell.out.late) == (stages, late)
     assert len(cell.o) == (2 * (4 + man + 2) + 1 if late else cell.out.bits)
+
+
+def test_a_prepared_word_multiplies_as_its_code():
+    scale, sums = BlockScale(16, 3), np.arange(-4096, 4096)[:, None]
+    words = ScaleWord(scale, Structure.LUT6)
+    assert words.prepared and words.width == 8 and len(set(words.words.tolist())) == 64
+    for kind in (np.int64, object):
+        products = words.products(sums.astype(kind), words.words[None], 13, 24)
+        assert np.array_equal(products, sums * scale.factors[None])
+    plain = ScaleWord(scale, Structure.GATES)
+    assert not plain.prepared and plain.words.tolist() == list(range(64))
+
+
+def test_a_word_that_is_no_scale_means_what_the_circuit_makes_of_it():
+    """1, 2 and 4 times the sum put together bit by bit, for a sum of 3; more than bits hold."""
+    words = ScaleWord(BlockScale(16, 3), Structure.LUT6)
+    assert words.products([3], [0], 13, 24).tolist() == [3 * 16 + (3 | 6 | 12)]
+    assert words.products([3], [4], 13, 24).tolist() == [3 * 16 - (3 | 6 | 12)]
+    # 72 times the largest sum is cut to 17 bits, and has the sign of the sum.
+    assert words.products([4095], [0b00111010], 13, 24).tolist() == [
+        (4095 * (16 + 8 * 5)) % (1 << 17)]

@@ -6,13 +6,13 @@ The reader, the commented file of `systolith init` and the table in the document
 
 import difflib
 import re
-import tomllib
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from systolith.gen.kit.errors import UserError
+from systolith.gen.kit.toml_text import parse_toml, read_toml
 from systolith.hw.board.boards import BOARDS
 from systolith.hw.board.pll import PllError
 from systolith.hw.element.element import arithmetic_of
@@ -24,7 +24,7 @@ from .keys import KEYS
 from .presets import preset_names
 
 __all__ = ["chip_from_dict", "commented_toml", "load_chip", "markdown_table",
-           "overridden_fields", "parse_override", "preset_names", "read_toml"]
+           "overridden_fields", "parse_override", "preset_names"]
 
 _BY_PATH = {key.path: key for key in KEYS.values()}
 _SECTIONS = list(dict.fromkeys(key.section for key in KEYS.values() if key.section))
@@ -45,7 +45,7 @@ def load_chip(name_or_path: str | Path, overrides: Iterable[str] = ()) -> Arch:
     text = str(name_or_path)
     if text in preset_names():
         path = resources.files("systolith.gen.chip.presets") / f"{text}.toml"
-        return chip_from_dict(tomllib.loads(path.read_text()), f"preset {text}", overrides,
+        return chip_from_dict(parse_toml(path.read_text()), f"preset {text}", overrides,
                               default_name=text)
     path = Path(name_or_path)
     if path.suffix != ".toml" and not path.exists():
@@ -57,23 +57,6 @@ def load_chip(name_or_path: str | Path, overrides: Iterable[str] = ()) -> Arch:
     return chip_from_dict(read_toml(path), str(path), overrides, default_name=stem)
 
 
-def read_toml(path: str | Path) -> dict[str, Any]:
-    """The tables of a TOML file. Raises UserError for a missing file and for bad TOML."""
-    try:
-        if Path(path).exists() and not Path(path).is_file() and not Path(path).is_dir():
-            raise UserError(f"{path}: is no regular file")
-        return tomllib.loads(Path(path).read_bytes().decode())
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror or error}") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: not a TOML file: it is no UTF-8 text") from None
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{path}: not valid TOML: {error}") from None
-    except RecursionError:
-        raise UserError(f"{path}: lists or tables are nested too deeply; a chip needs one "
-                        "level") from None
-
-
 def parse_override(text: str) -> tuple[str, Any]:
     """`("array.rows", 7)` from `array.rows=7`. A value that is no TOML is a text."""
     path, equals, value = text.partition("=")
@@ -81,8 +64,8 @@ def parse_override(text: str) -> tuple[str, Any]:
     if not (path and equals and value):
         raise UserError(f"--set {text}: must be of the form KEY=VALUE, such as array.rows=7")
     try:
-        return path, tomllib.loads(f"value = {value}")["value"]
-    except (tomllib.TOMLDecodeError, KeyError):
+        return path, parse_toml(f"value = {value}")["value"]
+    except (ValueError, KeyError):
         return path, value
 
 

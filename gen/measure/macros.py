@@ -25,13 +25,13 @@ Without a table, each memory is one macro of its own size, of unknown area.
 
 import math
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from systolith.gen.kit.errors import UserError
+from systolith.gen.kit.toml_text import read_toml
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.memories import Space
 
@@ -93,12 +93,7 @@ class Macro:
 def read_macros(path: Path | str) -> list[Macro]:
     """The macros of a table. Raises UserError naming what is wrong."""
     path = Path(path)
-    try:
-        table = tomllib.loads(path.read_text())
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: is no TOML: {error}") from None
+    table = read_toml(path)
     rows = table.get("macro")
     if set(table) != {"macro"} or not isinstance(rows, list) or not rows:
         raise UserError(f"{path}: a table of macros has one [[macro]] for each and nothing else")

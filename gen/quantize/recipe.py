@@ -1,6 +1,5 @@
 """How a network is quantized, as a whole and layer by layer, and the files that say so."""
 
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from systolith.gen.kit.errors import UserError
+from systolith.gen.kit.toml_text import read_toml
 from systolith.hw.formats import Format, parse
 
 from .calibrate import HALF_STEP_SAWB, RANGES, SAWB, WEIGHT_RANGES
@@ -192,12 +192,7 @@ def _check_keys(table, known, where):
 def read_recipe(path: Path | str) -> dict[str, Any]:
     """The arguments of a `Recipe` that a TOML file gives: its attributes as keys, and for single
     layers tables `[layers."NAME"]`. Raises UserError."""
-    try:
-        table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: no TOML file: {error}") from None
+    table = read_toml(path)
     _check_keys(table, [item.name for item in fields(Recipe)], str(path))
     if not isinstance(table.get("layers", {}), Mapping):
         raise UserError(f'{path}: layers must be tables, such as [layers."conv1"]')

@@ -21,8 +21,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from systolith.gen.chip.toml import read_toml
 from systolith.gen.kit.errors import UserError
+from systolith.gen.kit.toml_text import read_toml
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.memories import MEMORIES
 

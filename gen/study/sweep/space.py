@@ -44,8 +44,9 @@ from pathlib import Path
 from typing import Any
 
 from systolith.gen.chip.keys import KEYS
-from systolith.gen.chip.toml import chip_from_dict, load_chip, read_toml
+from systolith.gen.chip.toml import chip_from_dict, load_chip
 from systolith.gen.kit.errors import UserError
+from systolith.gen.kit.toml_text import read_toml
 from systolith.gen.measure.area import FIGURES, TARGETS
 from systolith.gen.measure.estimate import measured_targets
 from systolith.gen.quantize.calibrate import RANGES

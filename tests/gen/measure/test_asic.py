@@ -247,7 +247,7 @@ def test_memories_of_any_shape_are_composed_of_macros(seed, table, tmp_path):
     ('din0 = "write_data"', 'din0 = "data"', "pin din0 must be one of"),
     ("area = 190712.55", "area = 0", "area must be a number of um2 above 0"),
     ("area = 190712.55", "size = 2", "unknown key size"),
-    ("[[macro]]", "[[macro", "is no TOML"),
+    ("[[macro]]", "[[macro", "not valid TOML"),
 ])
 def test_tables_that_are_refused(old, new, message, tmp_path):
     assert old in SKY130.read_text()

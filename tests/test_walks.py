@@ -52,7 +52,7 @@ WALKS = {
         "hw/spec/legality.py",                  # ARRAY.side
         "hw/core/array.py", "hw/core/compute.py",               # the rows' delays
         "hw/spec/memories.py", "hw/core/arbiter.py", "hw/core/load.py",   # words that repeat
-        "gen/compile/side_by_side.py"},         # which layers use it
+        "gen/compile/side_by_side.py", "gen/compile/layer.py"},         # which layers use it
     "plane_rows": OPTION | {
         "hw/spec/legality.py",                  # ARRAY.planes
         "hw/core/array.py", "hw/core/compute.py",               # what doubles, and its flag

@@ -147,7 +147,8 @@ def overlapping(layer: Layer, rows: int, columns: int, pixels: int,
                 results: int | None = None) -> tuple[int, int]:
     """(height, width) of the sub-tiles, in results, that cut rows x columns results whose pooling
     windows overlap, or whose taps lie side by side, with at most `pixels` pixels and `results`
-    results each (None: any number). Pixels that two sub-tiles share are computed twice; chosen are those of the fewest cycles."""
+    results each (None: any number). Pixels that two sub-tiles share are computed twice; chosen are
+    those of the fewest cycles."""
     best = None
     for across in range(1, columns + 1):
         width = -(-columns // across)

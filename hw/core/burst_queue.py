@@ -90,7 +90,8 @@ class BurstQueue(wiring.Component):
             # An entry becomes the oldest one two cycles after it was written at the earliest.
             m.submodules.late_bits = bits = Memory(shape=self.later, depth=self.depth, init=[],
                                                    attrs={"no_rw_check": 1})
-            into, out = bits.write_port(), bits.read_port(domain="comb")
+            into = bits.write_port()
+            out = bits.read_port(domain="comb")
             m.d.sync += [into.en.eq(self.write), into.addr.eq(target.addr)]
             m.d.comb += [into.data.eq(self.late), out.addr.eq(number)]
             with m.If(moves):

@@ -290,7 +290,8 @@ class Load(ExecutionUnit):
 
     def _elaborate_repeats(self, m, content, beat, taken):
         """Beats of weight and parameter words whose number is a power of two go to each place that
-        they repeat in. That of a word's first beat is the bus's until it comes, then the word's own."""
+        they repeat in. That of a word's first beat is the bus's until it comes, then the word's
+        own."""
         tag = self.read.beats.payload.tag
         repeats = Signal()
         ends = Signal.like(tag.last_beat)

@@ -1,13 +1,14 @@
 """Running a build: by the golden model, the instruction-level simulator, or the core itself."""
 
 import math
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from systolith.gen.kit.errors import UserError
-from systolith.gen.kit.files import new_file
+from systolith.gen.kit.files import LARGEST, new_file
 from systolith.gen.kit.progress import SILENT, Reporter
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.counts import Counts
@@ -125,11 +126,24 @@ class Simulation(Counted):
             "utilization": self.utilization, "clocks_per_second": self.clocks_per_second}
 
 
-def read_arrays(path: Path | str) -> Arrays:
-    """A batch from a .npy file, or a dict of batches from a .npz file. Raises UserError."""
+def read_arrays(path: Path | str, limit: int | None = None) -> Arrays:
+    """A batch from a .npy file, or a dict of batches from a .npz file; of a .npy file of more than
+    `files.LARGEST` bytes the first `limit` images, where these are less. Raises UserError."""
     if Path(path).exists() and not Path(path).is_file():
         raise UserError(f"{path}: is no regular file; np.save(path, array) writes one")
     try:
+        if (size := Path(path).stat().st_size) > LARGEST and limit is not None:
+            found = np.load(path, mmap_mode="r", allow_pickle=False)
+            if isinstance(found, np.ndarray) and found.ndim and (
+                    size := found[:limit].nbytes) <= LARGEST:
+                return np.array(found[:limit])
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                size = sum(item.file_size for item in archive.infolist())
+        if size > LARGEST:
+            raise UserError(
+                f"{path}: numbers of {size:,} bytes, where {LARGEST:,} may be read at a time: "
+                "split it, or take the first images of a .npy file (--limit)")
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
             return loaded
@@ -139,7 +153,7 @@ def read_arrays(path: Path | str) -> Arrays:
         raise UserError(f"{path}: {error.strerror or 'is no numpy file'}") from None
     except MemoryError as error:
         raise UserError(f"{path}: there is not enough memory for this array ({error})") from None
-    except (ValueError, EOFError) as error:
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
         # numpy takes any text for pickled objects, and offers to load them.
         reason = f" ({error})" if "pickle" not in str(error) else ""
         raise UserError(f"{path}: is no numpy file of numbers{reason}; np.save(path, array) writes "

@@ -12,13 +12,33 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from .errors import UserError
 
-__all__ = ["MANIFEST", "changed_files", "new_file", "new_folder", "write_file", "write_manifest",
-           "written_files"]
+__all__ = ["LARGEST", "MANIFEST", "changed_files", "json_of", "new_file", "new_folder", "read_json",
+           "write_file", "write_manifest", "written_files"]
 
 MANIFEST = "manifest.json"
+#: The most bytes of a file of a build and of a batch of numbers, and of JSON that is read.
+LARGEST, _LARGEST_JSON = 1 << 29, 1 << 26
+
+
+def json_of(text: str | bytes) -> Any:
+    """What a text of JSON holds. Raises ValueError, also where it is nested too deeply."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("lists or objects are nested too deeply") from None
+
+
+def read_json(path: Path | str) -> Any:
+    """What a file of JSON holds. Raises OSError, and ValueError for what is none, or too large."""
+    with Path(path).open("rb") as file:
+        content = file.read(_LARGEST_JSON + 1)
+    if len(content) > _LARGEST_JSON:
+        raise ValueError(f"larger than {_LARGEST_JSON:,} bytes")
+    return json_of(content)
 
 
 def write_file(path: Path | str, content: str | bytes) -> Path:
@@ -133,7 +153,7 @@ def _write(folder, files):
 def _manifest(folder):
     path = Path(folder) / MANIFEST
     try:
-        files = json.loads(path.read_text())["files"]
+        files = read_json(path)["files"]
         # A name with a folder in it would reach beyond this one.
         if all(Path(name).name == name and isinstance(files[name], str) for name in files):
             return files
@@ -153,7 +173,9 @@ def changed_files(folder: Path | str) -> list[str]:
     """Names of the files in a folder of results that are missing or not as they were written.
     Raises UserError where there is no manifest."""
     return [name for name, known in _manifest(folder).items()
-            if not (Path(folder) / name).is_file() or _hash(Path(folder) / name) != known]
+            if not (Path(folder) / name).is_file()
+            or (Path(folder) / name).stat().st_size > LARGEST
+            or _hash(Path(folder) / name) != known]
 
 
 def _hash(path):

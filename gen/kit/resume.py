@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from .errors import UserError
+from .files import json_of
 
 __all__ = ["Results", "WorkerLost", "in_processes", "open_folder", "open_results"]
 
@@ -108,7 +109,7 @@ def _parsed(path, content, failures):
     found = {}
     for number, line in enumerate(content.splitlines(), 1):
         try:
-            result = json.loads(line)
+            result = json_of(line)
         except ValueError:
             if not line.strip() or line.startswith(b"{"):
                 continue    # the beginning of a line, cut off by an older run and written on

@@ -6,6 +6,8 @@ from html import escape, unescape
 from importlib import resources
 from typing import Any
 
+from systolith.gen.kit.files import json_of
+
 __all__ = ["content", "filled"]
 
 
@@ -30,4 +32,4 @@ def content(page: str) -> tuple[str, Any] | None:
     """(title, data) that a page was made of; None for a text that is no such page."""
     title = re.search(r"<title>(.*?)</title>", page)
     data = re.search(r'<script id="data" type="application/json">(.*?)</script>', page, re.DOTALL)
-    return (unescape(title[1]), json.loads(data[1])) if title and data else None
+    return (unescape(title[1]), json_of(data[1])) if title and data else None

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from systolith.gen.chip.keys import KEYS
 from systolith.gen.kit.errors import UserError
-from systolith.gen.kit.files import new_file, write_file
+from systolith.gen.kit.files import new_file, read_json, write_file
 from systolith.gen.kit.tables import text_table
 
 from .metrics import METRICS
@@ -124,7 +124,7 @@ def read_results(folder: Path | str) -> dict[str, Any]:
     """What results.json of a sweep's folder holds. Raises UserError."""
     path = Path(folder) / DATA
     try:
-        data = json.loads(path.read_text())
+        data = read_json(path)
         if not isinstance(data, dict) or not isinstance(data.get("points"), list):
             raise ValueError
     except OSError as error:

@@ -6,7 +6,7 @@ from dataclasses import astuple
 from pathlib import Path
 
 from systolith.gen.kit.errors import UserError
-from systolith.gen.kit.files import write_file
+from systolith.gen.kit.files import read_json, write_file
 from systolith.gen.kit.notes import lines as note_lines
 from systolith.gen.kit.tables import text_table
 from systolith.gen.measure.area import FIGURES, Area, Figures, count
@@ -94,7 +94,7 @@ def read_report(folder: Path | str) -> Report:
     """The report in a build folder. Raises UserError where there is none."""
     path = Path(folder) / JSON
     try:
-        return Report.from_json(json.loads(path.read_text()))
+        return Report.from_json(read_json(path))
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; `systolith build` writes it") from None
     except RecordError as error:

@@ -21,6 +21,7 @@ from .records import Record, RecordError
 __all__ = ["Program", "ProgramError"]
 
 _MAGIC = b"SYSTOLITH PROGRAM 1\n"
+_LARGEST = 1 << 29                          # bytes of a file
 #: The most bytes of a window, which addresses of 32 bits reach.
 MOST_BYTES = 1 << 32
 
@@ -78,6 +79,9 @@ class Program:
     def load(cls, path: str | Path, arch: Arch | None = None) -> "Program":
         """Read `path`; with `arch`, refuse a program for another chip. Raises ProgramError."""
         path = Path(path)
+        if path.stat().st_size > _LARGEST:
+            raise ProgramError(f"{path} has more than {_LARGEST:,} bytes, which no program has; "
+                               "build it again")
         content = path.read_bytes()
         start = len(_MAGIC) + 4
         if not content.startswith(_MAGIC):
@@ -91,7 +95,7 @@ class Program:
             header = _Header.from_json(json.loads(content[start:start + size]), "the header")
         except RecordError as error:
             raise ProgramError(f"{path}: {error}; build it again") from None
-        except ValueError:
+        except (ValueError, RecursionError):
             raise ProgramError(f"{path}: the header is no JSON; build it again") from None
         image = content[start + size:-32]
         try:

@@ -78,7 +78,7 @@ class Simulate(Command):
         from systolith.sim.machine.iss import ExecutionError
         from systolith.sim.rtl.device import DeviceError
         from systolith.sim.rtl.verilate import SimulationError
-        inputs = read_arrays(options.inputs)
+        inputs = read_arrays(options.inputs, options.limit)
         if options.float_model and not options.compare:
             raise UserError("--float goes with --compare only")
         build = open_build(options.dir)

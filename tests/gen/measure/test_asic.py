@@ -279,7 +279,7 @@ def test_librelane_is_told_of_sources_clock_and_macros():
     (["timing", "--chip", "tiny-2x4-int4", "--liberty", "x"], "go with --target asic only"),
     (["asic", "-o", "x"], "asic needs either DIR"),
     (["asic", "absent", "-o", "x"], "absent: is no build"),
-    (["asic", "--chip", "tiny-2x4-int4", "--macros", "absent.toml", "-o", "x"], "cannot be read"),
+    (["asic", "--chip", "tiny-2x4-int4", "--macros", "absent.toml", "-o", "x"], "No such file"),
 ])
 def test_what_the_commands_refuse(arguments, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -37,7 +37,7 @@ from systolith.hw.spec.records import FLAT, OPTIONAL, Record
 from systolith.hw.spec.structures import structure_of
 
 from .hierarchy import PARTS, attribute, instances, leaves
-from .yosys import memories_in_flipflops, run_yosys
+from .yosys import ICE40_SCALES, memories_in_flipflops, run_yosys
 
 __all__ = ["FIGURES", "TARGETS", "Area", "Figures", "built_for", "check_target", "count", "measure",
            "synthesis"]
@@ -63,7 +63,7 @@ def synthesis(target: str, top: str, *, dsp: bool = True, pe_dsp: bool = True) -
     if target == "ice40":
         # large memories with one port go into SPRAM: a board's own, never a core's
         command = f"synth_ice40 -noflatten -spram -top {top}"
-        return [*commands, f"{command} -dsp" if dsp else command]
+        return [*commands, *([ICE40_SCALES, f"{command} -dsp"] if dsp else [command])]
     if target == "gowin":
         command = f"synth_gowin -family gw2a -noflatten -noiopads -top {top}"
         return [*commands, command if dsp else f"{command} -nodsp"]

@@ -22,7 +22,7 @@ from typing import Any
 from systolith.gen.kit.errors import UserError
 from systolith.hw.spec.structures import TARGETS
 
-from .yosys import AreaError, run_yosys
+from .yosys import ICE40_SCALES, AreaError, run_yosys
 
 __all__ = ["ELEMENT_TARGETS", "LIBERTY", "element_area", "figures_of",
            "find_liberty", "merit"]
@@ -57,7 +57,7 @@ def _flows(target, top, dsp, flatten, liberty):
                  + ("" if flatten else " -noflatten") + f" -top {top}")
         return {"default": [synth], "area": [f"{synth} -nowidelut"]}
     if target == "ice40":
-        return {"default": ["synth_ice40 -nobram" + (" -dsp" if dsp else "")
+        return {"default": [*[ICE40_SCALES] * dsp, "synth_ice40 -nobram" + (" -dsp" if dsp else "")
                             + ("" if flatten else " -noflatten") + f" -top {top}"]}
     synth = "synth" + (" -flatten" if flatten else "") + f" -top {top}"
     # Standard cells have no flip-flops that begin as anything.

@@ -14,6 +14,7 @@ from systolith.hw.board.boards import BOARDS, Board
 from .area import synthesis
 from .multiplier_registers import use_multiplier_registers
 from .output_registers import use_output_registers
+from .yosys import ICE40_SCALES
 
 __all__ = ["DEVICES", "FLOWS", "Flow", "flow_of"]
 
@@ -55,7 +56,7 @@ def _ice40(top):
     use, nextpnr-ice40 finds no place for the rest otherwise.
     """
     command = f"synth_ice40 -device u -dsp -spram -top {top}"
-    return [f"{command} -run begin:map_ffs",
+    return [ICE40_SCALES, f"{command} -run begin:map_ffs",
             # its step map_ffs, with the two limits
             "dfflegalize -cell $_DFF_?_ 0 -cell $_DFFE_?P_ 0 -cell $_DFF_?P?_ 0 "
             "-cell $_DFFE_?P?P_ 0 -cell $_SDFF_?P?_ 0 -cell $_SDFFCE_?P?P_ 0 -cell $_DLATCH_?_ x "

@@ -14,7 +14,12 @@ from pathlib import Path
 from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.processes import Processes
 
-__all__ = ["AreaError", "memories_in_flipflops", "run_yosys"]
+__all__ = ["ICE40_SCALES", "AreaError", "memories_in_flipflops", "run_yosys"]
+
+#: Before `synth_ice40 -dsp`: Yosys 0.70 dies in its pass ice40_dsp where two registers follow a
+#: product (`q <= p; p <= a * b;`), as in what multiplies by scales of blocks. It leaves alone what
+#: must be kept.
+ICE40_SCALES = "setattr -set keep 1 systolith_scale/w:product"
 
 #: Runs Yosys on commands from standard input. On Linux, it is killed when the process that waits
 #: for it ends, however that happens.

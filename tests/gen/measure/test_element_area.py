@@ -112,3 +112,18 @@ library(few) {
     pin(Q) { direction : output; function : "IQ"; } }
 }
 """
+
+
+def test_products_before_two_registers_are_mapped_for_ice40():
+    """Yosys' pass ice40_dsp dies of them."""
+    text = """
+module systolith_scale(input clk, input signed [8:0] a, b, output reg signed [17:0] o);
+  reg signed [17:0] product;
+  always @(posedge clk) begin
+    product <= a * b;
+    o <= product;
+  end
+endmodule
+"""
+    found = element_area.element_area(text, "systolith_scale", "ice40", dsp=True)
+    assert found["dsp"] == 1

@@ -175,7 +175,8 @@ def of_fillings(arch, random, length=60):
         for row in range(arch.rows):
             words[time + row] = joined(weights[time, row].ravel(), arch.weight.width)
         if arch.fill > arch.rows:
-            words[time + arch.rows] = joined(scales[time], arch.lanes * arch.weight.width)
+            words[time + arch.rows] = joined(arch.scale_word.words[scales[time]],
+                                             arch.lanes * arch.weight.width)
         time += arch.fill + int(random.integers(3))
     return ({"activations": [joined(word, arch.activation.width) for word in codes],
              "swap": swap, "weights": words}, codes, weights[current], scales[current])

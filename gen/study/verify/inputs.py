@@ -197,6 +197,16 @@ def _changed(name: str) -> Case:
     return case
 
 
+def _sparse(name: str) -> Case:
+    """A file of a build that says to have 8 GiB, of which the disk holds none."""
+    def case(folder: Path) -> Outcome:
+        made = _built(folder)
+        os.truncate(folder / "out" / name, 8 << 30)
+        return _judged(found := systolith(folder, "report", "out"),
+                       made.text[-200:] if made.code else "", _refused(found))
+    return case
+
+
 def _notes(folder: Path) -> Outcome:
     """A file that a user has put into a build is there after the next one."""
     _built(folder)
@@ -250,6 +260,10 @@ CASES: dict[str, Case] = {
         "area", "--chip", "chip.toml", chip_toml=b"a = " + b"[" * 20_000 + b"]" * 20_000),
     "TOML, tables nested 20,000 deep": _command(
         "area", "--chip", "chip.toml", chip_toml=b"[" + b".".join([b"a"] * 20_000) + b"]\n"),
+    "TOML, a key of 20,000 names": _command(
+        "area", "--chip", "chip.toml", chip_toml=b".".join([b"a"] * 20_000) + b" = 1\n"),
+    "TOML, a number of 5,000 digits": _command(
+        "area", "--chip", "chip.toml", chip_toml=b"a = " + b"9" * 5000 + b"\n"),
     "regress --seed -1": _command("regress", "--seed", "-1", code=2),
     "/dev/zero as a network": _command("check", "/dev/zero"),
     "/dev/zero as a chip": _command("verilog", "--chip", "/dev/zero", "-o", "core.v"),
@@ -258,6 +272,9 @@ CASES: dict[str, Case] = {
     "model.onnx of a build changed": _changed("model.onnx"),
     "core.v of a build changed": _changed("core.v"),
     "program.bin of a build changed": _changed("program.bin"),
+    "program.bin of a build of 8 GiB": _sparse("program.bin"),
+    "core.v of a build of 8 GiB": _sparse("core.v"),
+    "manifest.json of a build of 8 GiB": _sparse("manifest.json"),
     "a user's file in a build's folder": _notes,
     "a symbolic link as -o": _link,
     "SIGTERM during a build": _stopped(signal.SIGTERM, 143),

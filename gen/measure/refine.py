@@ -141,7 +141,8 @@ class _Placed:
                  *(f"{_LUT} {x} {y} {place}" for x, y in sorted(memories)
                    for place in _WRITE_PLACES),
                  str(len(self.cells))]
-        tile_keys, slice_keys = {}, {}
+        tile_keys: dict[Any, int] = {}
+        slice_keys: dict[Any, int] = {}
         macros = self._macros()
         for cell, place, macro in zip(self.cells, self.places, macros, strict=True):
             keys = (_number(tile_keys, _tile_key(cell)), _number(slice_keys, _slice_key(cell))
@@ -173,7 +174,7 @@ class _Placed:
                 for number in range(len(self.cells))]
 
     def _net_lines(self):
-        nets = {}
+        nets: dict[Any, int] = {}
         for bit, (number, _) in self.drivers.items():
             cell = self.cells[number]
             if cell["type"] in ("DCCA", "EHXPLLL") or _constant(cell):

@@ -79,6 +79,9 @@ ROWS = {
     "SqueezeNet 1.1, 64 x 64, 256 bits": (lambda: _written(squeezenet), lambda: _large(64, 256)),
     "MobileNetV1-0.25 96, 16 x 16, 64 bits": (lambda: _written(mobilenet), _preset),
     "DS-CNN, 16 x 16, 64 bits": (lambda: _written(ds_cnn), _preset),
+    **{f"DS-CNN, {size} x {size}, 64 bits": (lambda: _written(ds_cnn),
+                                             lambda size=size: _digits(size, 64))
+       for size in (32, 64)},
     "ResNet-8, 16 x 16, 64 bits": (lambda: quantized_resnet("ResNet-8"), _preset),
     **{f"digits, {size} x {size}, 64 bits": (lambda: onnx.load(_DIGITS),
                                              lambda size=size: _digits(size, 64))

@@ -242,8 +242,7 @@ class Layer:
             return arch.height_of(before + self.conv.inputs)
         if self.from_above:
             return arch.height_of(self.from_above.last_row(self) + 1)
-        above = arch.depthwise and self.conv.depthwise
-        if self.blocks > self.planes or above or self.signs:
+        if self.blocks > self.planes or self.signs or (arch.depthwise and self.conv.depthwise):
             return arch.fill
         return arch.height_of(arch.vector - self.idle if self.planes > 1 else self.conv.inputs)
 

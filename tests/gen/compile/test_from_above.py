@@ -9,9 +9,10 @@ from systolith.gen.compile.from_above import plan_from_above
 from systolith.gen.compile.layer import Layer
 from systolith.hw.formats import parse
 from systolith.hw.spec.arch import Arch
-from systolith.hw.spec.isa import Opcode
+from systolith.hw.spec.isa import Memory, Opcode
 from systolith.sim.machine import host
 from systolith.sim.machine.iss import Simulator
+from systolith.sim.machine.memory_plan import check_memory_plan
 from systolith.sim.model.graph import Graph, Tensor
 from systolith.sim.model.pool import Pool
 
@@ -116,3 +117,28 @@ def test_the_usual_way_where_it_must_be(conv, options):
 def test_chips_that_cannot_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         chip(**options)
+
+
+def test_rows_without_taps_are_neither_stored_nor_loaded():
+    found, wanted, program = run(depthwise((32, 5, 5), (3, 3)), chip(32))
+    np.testing.assert_array_equal(found, wanted)
+    arrays = [i for i in program.instructions if i.opcode == Opcode.ARRAY and i.starts]
+    assert arrays and all(0 < i.height < 16 for i in arrays)
+
+
+def test_taps_with_the_same_weights_are_loaded_once():
+    """As those of a mean, where the bus is slow beside the array."""
+    shape, sizes = (32, 4, 4), []
+    for more in (0, 1):
+        weights = np.full((32, 32, 2, 2), 3)
+        weights[0, 0, 0, 0] += more
+        conv = convolution(
+            "conv", "in", "out", weights, parse("int8"), bias=np.arange(32),
+            multiplier=np.full(32, 1 << 17), shift=np.full(32, 25), low=-128, high=127,
+            input_shape=shape)
+        found, wanted, program = run(conv, chip(32, depthwise=False))
+        np.testing.assert_array_equal(found, wanted)
+        check_memory_plan(program)
+        sizes.append(sum(i.rows * i.words for i in program.instructions
+                         if i.opcode == Opcode.LOAD and i.memory == Memory.WEIGHT))
+    assert sizes == [32, 4 * 32]

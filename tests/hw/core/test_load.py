@@ -99,7 +99,8 @@ def expected_words(arch, code, content):
                        int.from_bytes(content[start:start + arch.vector], "little"))
                 continue
             data = bytes(content[start:start + size])
-            if arch.side_taps and code.memory == Memory.WEIGHT and code.word_beats.bit_count() == 1:
+            if arch.side_taps and code.word_beats.bit_count() == 1 and code.memory in (
+                    Memory.WEIGHT, Memory.PARAMETER):
                 data = (data * whole)[:whole]
             data = data.ljust(whole, b"\0")
             yield (code.memory, (code.base + row * code.base_stride + word) % (1 << bits),

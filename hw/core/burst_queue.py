@@ -63,13 +63,14 @@ class BurstQueue(wiring.Component):
         oldest = Signal(self.width, reset_less=True)
         # `read` comes late, so that a register is all that follows it: what it does to the flags
         # is seen with that register in the next cycle, and done at its end.
-        there, any_held, filled, more, was_read = (Signal(name=name) for name in (
-            "there", "any_held", "filled", "more", "was_read"))
+        there, any_held, more, filled, was_read = (Signal(name=name) for name in (
+            "there", "any_held", "more", "filled", "was_read"))
+        nearly = Signal(init=self.depth == 1)   # full with one more
         m.d.sync += was_read.eq(self.read)
         m.d.comb += [
             target.en.eq(self.write), target.data.eq(self.new), self.oldest.eq(oldest),
             source.addr.eq(number), self.some.eq(there & ~was_read), moves.eq(fetched & ~self.some),
-            more.eq(level[1:].any()), self.held.eq(any_held & (more | ~was_read)),
+            self.held.eq(any_held & (more | ~was_read)),
             self.full.eq(filled & ~was_read),
         ]
         m.d.sync += [
@@ -82,10 +83,11 @@ class BurstQueue(wiring.Component):
         with m.If(self.write):
             m.d.sync += target.addr.eq(target.addr + 1)
         with m.If(self.write & ~was_read):
-            m.d.sync += [level.eq(level + 1), any_held.eq(1),
-                         filled.eq(level == self.depth - 1)]
+            m.d.sync += [level.eq(level + 1), any_held.eq(1), more.eq(any_held), filled.eq(nearly),
+                         nearly.eq(level == self.depth - 2)]
         with m.Elif(was_read & ~self.write):
-            m.d.sync += [level.eq(level - 1), any_held.eq(level != 1), filled.eq(0)]
+            m.d.sync += [level.eq(level - 1), any_held.eq(more), more.eq(level > 2), filled.eq(0),
+                         nearly.eq(filled)]
         if self.later:
             # An entry becomes the oldest one two cycles after it was written at the earliest.
             m.submodules.late_bits = bits = Memory(shape=self.later, depth=self.depth, init=[],

@@ -64,7 +64,8 @@ class Interpreter:
                     continue
                 whole, size = size, i.word_beats * arch.beat_bytes or size
                 code = self.bits(address + row * i.row_stride + word * size, size)
-                if arch.side_taps and i.memory == Memory.WEIGHT and i.word_beats in (
+                repeated = i.memory in (Memory.WEIGHT, Memory.PARAMETER)
+                if arch.side_taps and repeated and i.word_beats in (
                         1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048):     # again and again
                     code = sum(code << 8 * n for n in range(0, whole, size)) % (1 << 8 * whole)
                 if i.memory in (Memory.ACTIVATION, Memory.OPERAND):

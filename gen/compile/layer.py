@@ -256,11 +256,10 @@ class Layer:
                 or self.in_planes or self.planes > 1 or self.pairs or len(self.addends) > 1
                 or arch.weight.block_scale or self.narrow):
             return False
-        images = conv.weights.images
         beats = self.pass_words * self.weight_word_bytes(self.column_blocks - 1) // arch.beat_bytes
         cycles = max(self.pass_cycles(self.pixels(self.y.out, self.x.out)),
                      arch.instruction_bytes // arch.beat_bytes)
-        return bool(beats > 2 * cycles and (images == images[:, :, :1, :1]).all())
+        return beats > 2 * cycles and conv.weights.same_taps
 
     @cached_property
     def narrow(self) -> int:

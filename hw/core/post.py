@@ -7,7 +7,7 @@ it. TableLane looks results up, before pooling or, where there is an operand, af
 travels with each word and says what it is.
 """
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Shape, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from systolith.hw.spec import isa
@@ -136,7 +136,7 @@ class Post(ExecutionUnit):
         else:       # registers, since a comparison of pooling begins with them
             m.d.sync += [pool.valid.eq(coming.valid & ~coming.again),
                          pooling.within.eq(coming.valid & ~coming.again & ~coming.column)]
-        m.d.comb += [*(pool[name].eq(mark[name]) for name, _ in pool.shape() if name != "valid"),
+        m.d.comb += [*(pool[name].eq(mark[name]) for name in _but_valid(pool)),
                      pooling.mark.eq(pool),
                      pooling.summed.eq(fields.pooling == isa.Pooling.SUM),
                      *(pooling.results[lane].eq(result) for lane, result in enumerate(results))]
@@ -372,7 +372,7 @@ class Post(ExecutionUnit):
                      late.eq(wanted(before))]
         mark, coming = (Signal.like(now, name=name) for name in ("result_mark", "coming_mark"))
         m.d.comb += [*(coming[name].eq(Mux(late, looked[name], now[name]))
-                       for name, _ in coming.shape() if name != "valid"),
+                       for name in _but_valid(coming)),
                      coming.valid.eq(direct | late)]
         m.d.sync += mark.eq(coming)
         results = []
@@ -431,3 +431,9 @@ def _share(some, fields):
 def _choose(condition, one, other):
     """A mark: `one` where the condition holds, else `other`."""
     return data.View(one.shape(), Mux(condition, one.as_value(), other.as_value()))
+
+
+def _but_valid(mark):
+    """The names of a mark's fields besides `valid`, of those that have bits."""
+    return [name for name, field in mark.shape()
+            if name != "valid" and Shape.cast(field.shape).width]

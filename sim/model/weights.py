@@ -67,6 +67,11 @@ class Weights:
         """(O, I / groups, kh, kw)"""
         return self.images.shape
 
+    @property
+    def same_taps(self) -> bool:
+        """Whether all taps of the kernel have the same weights, as those of a mean."""
+        return bool((self.images == self.images[:, :, :1, :1]).all())
+
     def __len__(self) -> int:
         """Output channels."""
         return len(self.images)

@@ -74,7 +74,9 @@ def _main(arguments):
             return OK
         # Numpy says in words alone that a file could not be written.
         if error.errno in _FULL or (error.errno is None and "requested and" in str(error)):
-            name = error.filename or getattr(options, "output", None) or "a file"
+            # A copy that fails names what was read first.
+            name = (error.filename2 or error.filename or getattr(options, "output", None)
+                    or "a file")
             return _fail(f"{name}: cannot be written, "
                          f"{(error.strerror or 'no space left on device').lower()}: free some "
                          "space there and in the temporary folder")

@@ -1,6 +1,7 @@
 """The command line: results, exit codes, one clear message for each mistake, nothing half-written.
 """
 
+import errno
 import json
 import os
 import shutil
@@ -500,6 +501,16 @@ def test_a_full_disk_is_one_line(capsys):
     message = refused(capsys, "verilog", *CHIP, "-o", "/dev/full")
     assert message == ("systolith: /dev/full: cannot be written, no space left on device: free "
                        "some space there and in the temporary folder")
+
+
+def test_a_full_disk_is_named_by_the_file_that_was_to_be_written(capsys, monkeypatch, tmp_path):
+    def full(source, target, **more):
+        raise OSError(errno.ENOSPC, "No space left on device", str(source), None, str(target))
+    monkeypatch.setattr(shutil, "copyfile", full)
+    monkeypatch.setattr(shutil, "copy2", full)
+    monkeypatch.setattr(shutil, "copy", full)
+    message = refused(capsys, "demo", "--files", tmp_path / "new")
+    assert message.startswith(f"systolith: {tmp_path}") and "examples" not in message
 
 
 def test_a_full_disk_as_numpy_says_it(capsys, monkeypatch, tmp_path):

@@ -1,6 +1,6 @@
 """The queue of bursts that are outstanding."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -65,7 +65,6 @@ class BurstQueue(wiring.Component):
         # is seen with that register in the next cycle, and done at its end.
         there, any_held, more, filled, was_read = (Signal(name=name) for name in (
             "there", "any_held", "more", "filled", "was_read"))
-        nearly = Signal(init=self.depth == 1)   # full with one more
         m.d.sync += was_read.eq(self.read)
         m.d.comb += [
             target.en.eq(self.write), target.data.eq(self.new), self.oldest.eq(oldest),
@@ -82,12 +81,13 @@ class BurstQueue(wiring.Component):
             m.d.sync += [oldest.eq(source.data), number.eq(number + 1)]
         with m.If(self.write):
             m.d.sync += target.addr.eq(target.addr + 1)
+        with m.If(self.write ^ was_read):       # plus or minus one in a single adder
+            m.d.sync += level.eq(level + Cat(Const(1, 1), was_read.replicate(len(level) - 1)))
         with m.If(self.write & ~was_read):
-            m.d.sync += [level.eq(level + 1), any_held.eq(1), more.eq(any_held), filled.eq(nearly),
-                         nearly.eq(level == self.depth - 2)]
+            m.d.sync += [any_held.eq(1), more.eq(any_held),
+                         filled.eq(level == self.depth - 1)]
         with m.Elif(was_read & ~self.write):
-            m.d.sync += [level.eq(level - 1), any_held.eq(more), more.eq(level > 2), filled.eq(0),
-                         nearly.eq(filled)]
+            m.d.sync += [any_held.eq(more), more.eq(level > 2), filled.eq(0)]
         if self.later:
             # An entry becomes the oldest one two cycles after it was written at the earliest.
             m.submodules.late_bits = bits = Memory(shape=self.later, depth=self.depth, init=[],

@@ -102,7 +102,7 @@ class OperandLane(wiring.Component):
         factor = first if loads else Mux(is_product, first[:bits[0]].as_signed(), self.operand_gain)
         first, other = first[:bits[0]].as_signed(), other[:bits[1]].as_signed()
         if folded_operands(self.arch):
-            cycles, entering = 2, self.entering
+            entering = self.entering
             for stage in range(2 * form.floating):
                 entering = register(m, entering, f"entering_{stage}")
             held = []
@@ -116,14 +116,17 @@ class OperandLane(wiring.Component):
             first, other, factor = held
             scaled = folded_product(m, factor, other, register(m, entering, "entered"), "scaled")
             first, = self._later(m, "second", first)        # the next one is two cycles later
+            for stage in range(self._spare(2)):
+                first, scaled = self._later(m, f"spare_{stage}", first, scaled)
         else:
             first, other, factor = self._later(m, "signed", first, other, factor)
-            scaled = product(m, other, factor, None, "scaled", luts=self.arch.post_luts)
             cycles = product_latency(self.arch, len(other), len(factor), False)
+            # Multipliers are far away: where there is time, a wire alone leads to their registers.
+            for stage in range(self._spare(cycles)):
+                first, other, factor = self._later(m, f"spare_{stage}", first, other, factor)
+            scaled = product(m, other, factor, None, "scaled", luts=self.arch.post_luts)
             for stage in range(cycles):
                 first, = self._later(m, f"product_{stage}", first)
-        for stage in range(self.latency - 2 - 2 * form.floating - cycles):
-            first, scaled = self._later(m, f"spare_{stage}", first, scaled)
         if self.arch.slope_offsets:
             whole = is_product | (self.combination == isa.Combination.LATE)
             self._give(m, "number", Mux(is_product, 0, first) + Mux(whole, scaled, 0), Const(1))
@@ -133,6 +136,11 @@ class OperandLane(wiring.Component):
             self._give(m, "product", scaled, is_product)
             self._give(m, "addend", scaled, ~is_product)
         return m
+
+    def _spare(self, cycles):
+        """Cycles that are left besides the images, the factors, a product of `cycles` and the
+        choice of an output."""
+        return self.latency - 2 - 2 * self.arch.activation.floating - cycles
 
     def _give(self, m, name, value, counts):
         """An output, which its register's reset makes 0 where it does not count."""

@@ -23,15 +23,11 @@ class Pooling(wiring.Component):
     Parameters
     ----------
     arch : Arch
-    told : bool
-        `within` is a member: whoever makes `mark` can have it in a register.
 
     Members
     -------
     mark : In(mark_layout(arch))
         What the results of this cycle are.
-    within : In(1)
-        Where `told`: the mark is valid, and not of a column's first word.
     results : In(ArrayLayout(signed(arch.first_bits), arch.post_lanes))
         One ordered integer a channel.
     least : In(arch.post_lanes)
@@ -45,13 +41,11 @@ class Pooling(wiring.Component):
         is valid and the window's last.
     """
 
-    def __init__(self, *, arch: Arch, told: bool = False) -> None:
+    def __init__(self, *, arch: Arch) -> None:
         self.arch = arch
-        self.told = told
         results = data.ArrayLayout(signed(arch.first_bits), arch.post_lanes)
         super().__init__({
             "mark": In(mark_layout(arch)), "results": In(results), "summed": In(1),
-            **({"within": In(1)} if told else {}),
             **({"least": In(arch.post_lanes)} if arch.activation.binary else {}),
             **({"preset": In(1), "gain": In(signed(arch.gain_bits))} if gain_by_pooling(arch)
                else {}),
@@ -70,19 +64,12 @@ class Pooling(wiring.Component):
             m.d.sync += delayed.eq(stages[-1])
             stages.append(delayed)
         m.d.comb += self.pooled.eq(stages[-1])
-        # One comparison does for both: a column has ended where no word of it follows.
-        within = Signal(name="within_column")
-        if self.told:
-            m.d.comb += within.eq(self.within)
-        else:
-            m.d.comb += within.eq(self.mark.valid & ~self.mark.column)
         for lane in range(self.arch.post_lanes):
-            self._elaborate_lane(m, lane, mark, within)
+            self._elaborate_lane(m, lane, mark)
         return m
 
-    def _elaborate_lane(self, m, lane, mark, within):
-        """`mark` is that of the word that `column` holds; `within`: the following word is compared
-        with it, of the same column; else it is compared with the columns before."""
+    def _elaborate_lane(self, m, lane, mark):
+        """`mark` is that of the last word that `column` holds."""
         new, following, shape = self.results[lane], self.mark, signed(self.arch.first_bits)
         column, known = (Signal(shape, name=f"{name}_{lane}", reset_less=True)
                          for name in ("column", "known"))
@@ -90,22 +77,19 @@ class Pooling(wiring.Component):
         if self.arch.activation.binary:
             least = [self.least[lane], register(m, self.least[lane], f"least_{lane}")]
 
-        # Either of two equal results may be taken.
-        smaller = less(column, Mux(within, new, known))
+        # Either of two equal results may be taken. Comparisons come late: one gate follows each.
+        smaller = less(column, new)
         with m.If(following.valid & (following.column | self.summed | (smaller ^ least[0]))):
             m.d.sync += column.eq(new)
 
-        # The window's columns before this one; at its first word what is kept for it. The
-        # comparison comes late: one gate follows it.
-        begins, compares, kept_comes, column_ends = (Signal(name=f"{name}_{lane}") for name in (
-            "begins", "compares", "kept_comes", "column_ends"))
-        better = Signal(name=f"better_{lane}")
+        # The window's columns before this one, and what this one has so far; at the window's first
+        # word what is kept for it.
+        begins, better, kept_comes = (Signal(name=f"{name}_{lane}") for name in (
+            "begins", "better", "kept_comes"))
         m.d.comb += [
             begins.eq(self.summed | (mark.first & ~mark.carried)),
-            compares.eq(~within),
-            better.eq(begins | (compares & ~(smaller ^ least[1]))),
-            kept_comes.eq((following.valid & following.carried) | (mark.valid & begins)),
-            column_ends.eq(mark.valid & compares),
+            better.eq(begins | ~(less(column, known) ^ least[1])),
+            kept_comes.eq(following.valid & following.carried),
         ]
         # At a window's begin `column` is the last one of the window before it, that of another
         # chunk; the last column of this chunk's window before is as many windows ago as chunks.
@@ -116,7 +100,7 @@ class Pooling(wiring.Component):
                 m.d.sync += kept.eq(before)
         if self.arch.chunks > 1:
             kept = Mux(carried, kept, column)
-        with m.If(kept_comes | (column_ends & ~(smaller ^ least[1]))):
+        with m.If(kept_comes | (mark.valid & better)):
             m.d.sync += known.eq(kept)
         better, column, known = (register(m, value, f"{name}_{lane}_then") for name, value in (
             ("better", better), ("column", column), ("known", known)))

@@ -110,7 +110,7 @@ class Post(ExecutionUnit):
         fields = Signal(payload(arch, isa.Opcode.POST), reset_less=arch.prefetch)
         begin = Signal()
         m.submodules.reader = reader = WindowReader(arch=arch)
-        m.submodules.pooling = pooling = Pooling(arch=arch, told=bool(arch.table_depth))
+        m.submodules.pooling = pooling = Pooling(arch=arch)
         m.submodules.writer = writer = ResultWriter(arch=arch)
         for part in (reader, writer):
             m.d.comb += [part.begin.eq(begin), *_share(part.fields, fields)]
@@ -133,9 +133,8 @@ class Post(ExecutionUnit):
         pool = Signal(mark_layout(arch))
         if coming is None:
             m.d.comb += pool.valid.eq(mark.valid & ~mark.again)
-        else:       # registers, since a comparison of pooling begins with them
-            m.d.sync += [pool.valid.eq(coming.valid & ~coming.again),
-                         pooling.within.eq(coming.valid & ~coming.again & ~coming.column)]
+        else:       # a register, since much hangs on it
+            m.d.sync += pool.valid.eq(coming.valid & ~coming.again)
         m.d.comb += [*(pool[name].eq(mark[name]) for name in _but_valid(pool)),
                      pooling.mark.eq(pool),
                      pooling.summed.eq(fields.pooling == isa.Pooling.SUM),

@@ -91,7 +91,7 @@ def test_a_queue_knows_what_it_holds(assumed, tmp_path):
               & (component.held | ~component.some)
               & (own["level"] == count + own["was_read"]) & (~own["was_read"] | own["there"])
               & (own["any_held"] == (own["level"] != 0)) & (own["filled"] == (own["level"] == 4))
-              & (own["more"] == (own["level"] > 1)) & (own["nearly"] == (own["level"] == 3))
+              & (own["more"] == (own["level"] > 1))
               & (~own["fetched"] | (count != component.some))
               & ((own["target__addr"] - own["number"] - (count - component.some))[:2] == 0)),
     ]

@@ -105,9 +105,9 @@ def test_largest_results(arch, kept):
 
 
 @pytest.mark.parametrize("old, new", [
-    ("~self.mark.column)", "self.mark.column)"),
-    ("within.eq(self.mark.valid & ~self.mark.column)", "within.eq(~self.mark.column)"),
-    ("compares.eq(~within)", "compares.eq(1)"), ("Mux(within, new, known)", "new"),
+    ("following.column | self.summed", "self.summed"), ("less(column, new)", "less(column, known)"),
+    ("less(column, known)", "less(known, column)"), ("mark.valid & better", "mark.last & better"),
+    ("kept_comes.eq(following.valid & ", "kept_comes.eq("),
     ("mark.first & ~mark.carried", "mark.first")])
 def test_a_wrong_comparison_is_found(old, new):
     draw = random.Random(3)

@@ -102,7 +102,9 @@ class _Writer:
         scales = layer.scales.reshape(per_slice)
         if kind is None:
             source = self.constant(name, layer.weight)
-            names = [self.foreign(form, source, f"{name}_quantized", name, scales, narrow=1)]
+            # Integers of blocks have one more code below zero, which a wider format must keep.
+            names = [self.foreign(form, source, f"{name}_quantized", name, scales,
+                                  narrow=int(layer.form.block_scale is None))]
         else:
             codes = np.rint(layer.weight / scales).astype(np.int64)
             names = [self.node("DequantizeLinear", [

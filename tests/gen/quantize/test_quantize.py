@@ -480,3 +480,17 @@ def test_weights_in_blocks(weight):
     data = data_for(net, 8)
     made = quantize(model, data, Recipe("int8", weight))
     assert made.rows[-1]["sqnr"] > (30 if weight == "mxint8" else 12)
+
+
+def test_a_block_with_the_lowest_code_is_one_in_the_file():
+    """-128 in a block with the largest scale: the file's format has one more code below zero."""
+    net = Network(np.random.default_rng(4), (32, 2, 2))
+    weight = weights(net, 3, 32, 1, 1)
+    weight[:, 0] = -1.999
+    data = data_for(net, 8)
+    model = net.model(net.node("Conv", "x", weight))
+    made = quantize(model, data, Recipe("int8", "mxint8", range="min-max"))
+    graph, codes, _ = golden(made.model, data)
+    conv, = graph.layers
+    assert (conv.weights.images[:, 0] == -128 << 7).all()
+    on_chip(graph, codes, Arch(rows=8, columns=4, weight=parse("mxint8"), largest_k=64))

@@ -324,6 +324,11 @@ def _parameters_hold_a_group(arch: Arch) -> Fault:
 
 def _accumulators_hold_a_pass(arch: Arch) -> Fault:
     bits = arch.accumulator
+    if bits is not None and arch.scaled_bits > 64:
+        return "accumulator", (
+            f"has 64 bits at most, and one pass's sum of products of {arch.activation} and "
+            f"{arch.weight} has {arch.scaled_bits}; choose an activation or weight with shorter "
+            "exponents")
     if bits is not None and bits < arch.scaled_bits:
         return "accumulator", (f"must be \"exact\" or from {arch.scaled_bits} (one pass's sum) to "
                                f"64 bits, not {bits!r}")
@@ -341,10 +346,14 @@ def _float_sums_are_of_numbers(arch: Arch) -> Fault:
 
 def _exact_sums_fit_accumulators(arch: Arch) -> Fault:
     if arch.accumulator_bits > 64:
+        most = ((1 << 63 - arch.float_sums) - 1) // (arch.term_bound * arch.largest_factor)
+        smaller = f"a largest_k of at most {most}, " if most >= arch.pass_terms else ""
+        saturating = (", or accumulator = 64, which saturates"
+                      if arch.exact_sums and arch.scaled_bits <= 64 else "")
         return "largest_k", (
             f"of {arch.largest_k} needs exact sums of {arch.accumulator_bits} bits, more than 64, "
-            f"for products of {arch.activation} and {arch.weight}; choose a smaller largest_k, "
-            "shorter exponents, or a number of bits as accumulator")
+            f"for products of {arch.activation} and {arch.weight}; choose {smaller}an activation "
+            f"or weight with shorter exponents{saturating}")
     return None
 
 

@@ -98,6 +98,32 @@ def test_blocks_of_weights(fields, message):
         Arch(**PLAIN | {"post_lanes": None} | fields)
 
 
+@pytest.mark.parametrize("fields, message", [
+    ({}, "largest_k of 4608 needs exact sums of 79 bits, more than 64, for products of"),
+    ({"sums": "1-6-9"}, "largest_k of 4608 needs exact sums of 80 bits, more than 64, for products "
+                        "of"),
+    ({"accumulator": 64}, "accumulator has 64 bits at most, and one pass's sum of products of")])
+def test_sums_that_no_accumulator_holds(fields, message):
+    """What is advised can help: no largest_k and no saturation make room for one pass's sum."""
+    with pytest.raises(ArchError) as caught:
+        Arch(**PLAIN | {"activation": "e5m2", "weight": "e5m2"} | fields)
+    has = " has 68" if "accumulator" in fields else ""
+    assert str(caught.value) == (f"{message} e5m2 and e5m2{has}; choose an activation or weight "
+                                 "with shorter exponents")
+
+
+def test_the_advised_largest_k_is_the_largest():
+    form = PLAIN | {"activation": "e4m3fn", "weight": "mxfp8_e5m2", "weight_depth": 4}
+    with pytest.raises(ArchError, match=r"choose a largest_k of at most (\d+), .* or accumulator = "
+                                        "64, which saturates$") as caught:
+        Arch(**form)
+    most = int(caught.value.text.split("at most ")[1].split(",")[0])
+    assert Arch(**form | {"largest_k": most}).accumulator_bits == 64
+    with pytest.raises(ArchError, match=f"^largest_k of {most + 1} needs exact sums of 65 bits"):
+        Arch(**form | {"largest_k": most + 1})
+    assert Arch(**form | {"accumulator": 64}).accumulator_bits == 64
+
+
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
 def test_rules_refuse_what_breaks_them_and_nothing_beside_it(rule):
     broken, kept = BROKEN[rule.__name__]

@@ -1,9 +1,10 @@
 """Whole cores: what they take of a chip and how fast they are, beside what others publish.
 
-Area by `systolith area`, cycles by the cycle model with a memory latency of 32 cycles. A clock is
-only shown where `--timing` names the file that `systolith timing --chip CHIP --json FILE` wrote for
-that chip, and images per second only with a clock. The figures of others are those of their
-sources.
+Area by `systolith area`, cycles by the cycle model with a memory latency of 32 cycles, of networks
+of int8. A clock is only shown where `--timing` names the file that `systolith timing --chip CHIP
+--json FILE` wrote for that chip, and images per second only with a clock; `xnor` stands for
+`--chip ulx3s-bnn --set array.rows=8 array.columns=8 array.lanes=64`. The figures of others are
+those of their sources.
 """
 
 import json
@@ -16,7 +17,12 @@ from systolith.gen.measure.chip_area import chip_area
 from systolith.sim.machine.cycles import cycles
 from tiny_networks import NETWORKS
 
-CHIPS = ("ulx3s-8x8",)
+#: name: (preset, what is set besides, whether int8 networks run on it)
+CHIPS = {
+    "ulx3s-8x8": ("ulx3s-8x8", (), True),
+    "ulx3s-8x8-e3m2": ("ulx3s-8x8-e3m2", (), False),
+    "xnor": ("ulx3s-bnn", ("array.rows=8", "array.columns=8", "array.lanes=64"), False),
+}
 #: (system, device, network, LUT, MHz, images a second, source); None: the source does not say.
 PUBLISHED = (
     *((f"hls4ml / FINN, {name}", device, network, None, None, rate, "MLPerf Tiny v0.7 open")
@@ -40,14 +46,15 @@ def clock(path):
 
 
 def rows_of(chip, mhz, networks):
-    """A row for each network on a preset, whose clock is `mhz` or None."""
-    arch = load_chip(chip)
+    """A row for each network on a chip of CHIPS, or one without, and its clock, `mhz` or None."""
+    preset, overrides, runs = CHIPS[chip]
+    arch = load_chip(preset, overrides)
     area = chip_area(arch).total
-    for name, model in networks.items():
-        count = cycles(built(model, arch).program).cycles
-        rate = mhz and mhz * 1e6 / count
+    for name, model in networks.items() if runs else [("", None)]:
+        count = cycles(built(model, arch).program).cycles if runs else None
+        rate = mhz and count and mhz * 1e6 / count
         yield {"chip": chip, "network": name, "LUT": area.lut, "FF": area.ff, "DSP": area.dsp,
-               "BRAM": area.bram, "MHz": mhz or "", "cycles": count, "images/s": rate or "",
+               "BRAM": area.bram, "MHz": mhz or "", "cycles": count or "", "images/s": rate or "",
                "images/s per LUT": f"{rate / area.lut:.4f}" if rate else ""}
 
 

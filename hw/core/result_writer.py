@@ -11,6 +11,7 @@ from systolith.hw.spec.timing import ITEMS
 from . import map_address
 from .item_queue import ItemQueue
 from .map_address import MapAddress
+from .products import register
 from .window_reader import mark_layout
 
 __all__ = ["ResultWriter", "fields_layout"]
@@ -105,6 +106,25 @@ class ResultWriter(wiring.Component):
             "complete", "push", "end_row", "end"))
         enable, following = (Signal.like(self.write_enable, name=name)
                              for name in ("enable", "enable_next"))
+        writes = following.any()
+        words = item[:arch.group_bits].replicate(arch.groups_per_word)
+        slots = (1 << fields.slot)[:arch.slots]
+        if arch.banks > 1:
+            slots = self._copies(m, slots)
+        where, content = slots, words
+        if arch.parts:
+            # A group of codes is as many groups of parts; and above one of parts come zeros.
+            codes = Cat((fields.slot == slot).replicate(arch.code_signs)
+                        for slot in range(arch.groups_per_word))
+            above = Cat(fields.slot <= slot for slot in range(arch.slots))
+            here = register(m, slots, "here")
+            where = Mux(fields.signs, above, codes)
+            content = Mux(fields.signs, Cat(
+                signs & one.replicate(len(signs)) for one in here), words)
+        if arch.slots > 1:      # the instruction stays as it is from long before the first result
+            some = register(m, where.any(), "somewhere")
+            where = register(m, where, "where")
+            writes = ends & to_activation & some
         m.d.sync += [enable.eq(following), complete.eq(ends), push.eq(ends & to_store),
                      end_row.eq(self.mark.end_row), end.eq(ends & self.mark.end & self.mark.whole)]
         m.d.comb += [
@@ -114,27 +134,11 @@ class ResultWriter(wiring.Component):
             self.written.eq(complete), self.finish.eq(end),
             self.item.eq(item),
             self.write_address.eq(address.word),
-            self.write_enable.eq(enable), self.writes.eq(following.any()),
+            self.write_enable.eq(enable), self.writes.eq(writes),
             self.upcoming_odd.eq(address.upcoming_odd),
         ]
-        words = item[:arch.group_bits].replicate(arch.groups_per_word)
-        slots = (1 << fields.slot)[:arch.slots]
-        if arch.banks > 1:
-            slots = self._copies(m, slots)
-        if not arch.parts:
-            m.d.comb += [self.write_data.eq(words),
-                         following.eq(Mux(ends & to_activation, slots, 0))]
-        else:
-            # A group of codes is as many groups of parts; and above one of parts come zeros.
-            codes = Cat((fields.slot == slot).replicate(arch.code_signs)
-                        for slot in range(arch.groups_per_word))
-            above = Cat(fields.slot <= slot for slot in range(arch.slots))
-            here = Signal(arch.slots, reset_less=True)
-            m.d.sync += here.eq(slots)
-            m.d.comb += [
-                following.eq(Mux(ends & to_activation, Mux(fields.signs, above, codes), 0)),
-                self.write_data.eq(Mux(fields.signs, Cat(
-                    signs & one.replicate(len(signs)) for one in here), words))]
+        m.d.comb += [self.write_data.eq(content),
+                     following.eq(Mux(ends & to_activation, where, 0))]
         if arch.operand_depth:
             self._elaborate_copy(m, ends, address.word)
         self._elaborate_items(m, push)

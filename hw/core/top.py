@@ -196,16 +196,21 @@ class Core(wiring.Component):
             name = space.name.lower() + "_odd" * part
             posting = Signal(name=f"posting_{name}")
             loading = new.memory[space]
+            writes = enable != 0
+            if len(enable) > 1:     # the same as a register
+                writes = Signal(name=f"post_writes_{name}")
+                m.d.sync += writes.eq(post.writes if space == Space.ACTIVATION else post.copies)
             if space != Space.ACTIVATION or parts == 1:
-                m.d.comb += posting.eq(enable != 0)
+                m.d.comb += posting.eq(writes)
                 at = Mux(posting, address, new.address)
             else:
-                m.d.comb += posting.eq((enable != 0) & (address[0] == part))
+                m.d.comb += posting.eq(writes & (address[0] == part))
                 at = Mux(posting, address[1:], new.address[1:])
                 loading &= new.address[0] == part
             self._write(m, banks, space, name, at,
                         Mux(posting, post.write_data, new.activation),
-                        Mux(posting, enable, loading.replicate(len(enable))))
+                        Mux(posting, enable, loading.replicate(len(enable))),
+                        posting | loading if len(enable) > 1 else None)
         ready = Signal(init=1, name="load_ready")
         m.d.sync += ready.eq(~reduce(or_, waits))
         m.d.comb += load.o.ready.eq(ready)
@@ -244,17 +249,17 @@ class Core(wiring.Component):
             memories[part].append(one)
         return memories
 
-    def _write(self, m, banks, space, name, address, word, enable):
+    def _write(self, m, banks, space, name, address, word, enable, some=None):
         """The write port of a memory of these banks, as many bits of whose words as `enable` has
-        are written apart; `name` is for signals. A large memory is written a cycle later, from
-        registers that stand near it: tokens for the word are given then at the earliest, and read
-        later."""
+        are written apart (`some`: any of it, where that is known earlier); `name` is for signals. A
+        large memory is written a cycle later, from registers that stand near it: tokens for the
+        word are given then at the earliest, and read later."""
         if MEMORIES[space].large(self.arch):
             at, what, now = (Signal(bits, name=f"{name}_{part}", reset_less=True)
                              for part, bits in (("at", range(banks[0].depth)),
                                                 ("word", len(word)), ("enable", len(enable))))
             # (each memory's has an enable of its own, so that synthesis keeps them apart)
-            with m.If(enable != 0):
+            with m.If(enable != 0 if some is None else some):
                 m.d.sync += [at.eq(address), what.eq(word)]
             m.d.sync += now.eq(enable)
             address, word, enable = at, what, now

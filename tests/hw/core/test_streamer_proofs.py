@@ -318,6 +318,7 @@ def test_post_writes_each_result_once(arch, tmp_path):
     (3, result_writer, "self.room.eq(free[0])", "self.room.eq(1)"),
     (3, result_writer, "self.upcoming_odd.eq(address.upcoming_odd)",
      "self.upcoming_odd.eq(address.word[0])"),
+    (3, result_writer, "ends & to_activation & some", "ends & some"),
     (3, result_writer, "self.mark.valid & (fields.raw | self.mark.whole)", "self.mark.valid")])
 def test_a_result_lost_or_written_twice_is_found(chip, module, old, new, tmp_path):
     made = planted(module, old, new)

@@ -202,7 +202,7 @@ def colliding(memory, arch=ARCH, words=8, stride=1):
         place += word_bytes(memory, arch) * words
     limits = {"low": -8, "high": 7, "first_low": -100, "first_high": 100}
     load(Memory.PARAMETER, 2)
-    load(Memory.WEIGHT, 2)
+    load(Memory.WEIGHT, arch.rows)
     count = 16 if operands else 16 + 16 * stride
     load(Memory.ACTIVATION, 8 if words == 8 else 16 if stride == 1 else count)
     pixels = {"out_y": 2, "out_x": 8, "stride_ox": 1, "x_last": 31}
@@ -262,6 +262,17 @@ def as_the_model_says(program, core=Core):
     return bench.memory.content == content and bench.trace == trace, waited[0]
 
 
+@pytest.mark.parametrize("operands", [False, True])
+def test_words_of_several_groups_are_loaded_while_post_writes(operands):
+    program = colliding(Memory.OPERAND if operands else Memory.ACTIVATION, replace(ARCH, rows=4))
+    assert program.arch.slots > 1
+    right, waited = as_the_model_says(program)
+    assert right and waited > 0
+    made = planted(top, "post.writes if space == Space.ACTIVATION else post.copies",
+                   "post.copies if space == Space.ACTIVATION else post.writes")
+    assert not as_the_model_says(program, made.Core)[0]
+
+
 def test_load_and_post_write_words_of_different_parity_in_one_cycle():
     """POST writes in every other cycle. Where its words are of one parity, LOAD waits once, and has
     words of the other one from then on; where they alternate, LOAD's have the same one again."""
@@ -277,7 +288,7 @@ def test_load_and_post_write_words_of_different_parity_in_one_cycle():
 
 @pytest.mark.parametrize("module, old, new", [
     (top, "post.upcoming_odd == load.upcoming_odd", "post.upcoming_odd != load.upcoming_odd"),
-    (top, "(enable != 0) & (address[0] == part)", "enable != 0"),
+    (top, "writes & (address[0] == part)", "writes"),
     (top, "loading &= new.address[0] == part", "loading &= new.address[0] != part"),
     (top, "port.addr.eq(address[parts - 1:]),", "port.addr.eq(address),"),
     (compute, "word.word_select(arch.banks + bank, each),", "even,"),

@@ -8,6 +8,7 @@ from systolith.hw.spec import timing as latencies
 from systolith.hw.spec.isa import Opcode, Unit
 from systolith.hw.spec.loops import filled, fillings, moved_bytes, steps
 from systolith.hw.spec.memories import MEMORIES, Space, loadable
+from systolith.hw.spec.near import near_rows_of, skipped_rows
 from systolith.hw.spec.program import Program
 from systolith.hw.spec.records import Record
 from systolith.sim.machine.access import merge
@@ -84,8 +85,10 @@ def work(program: Program, timing: Timing) -> dict[Unit, np.ndarray]:
     for code, (first, last) in zip(program.instructions, timing.instructions, strict=True):
         if code.unit == Unit.ARRAY:
             length = steps(code, arch)
+            words = filled(code, arch)
             last += latencies.pass_cycles(
-                arch, length, filled(code, arch), fillings(code) == 1) - length - through_array
+                arch, length, words, near_rows_of(code, arch) if fillings(code) == 1 else words,
+            ) - length - through_array + skipped_rows(code, arch)
         elif code.unit == Unit.POST:
             last -= latencies.item_latency(arch, raw=code.raw, operand=code.operand,
                                            table=code.table)
@@ -114,7 +117,7 @@ def _windows(program, timing):
     for code, (_, end) in zip(program.instructions, timing.instructions, strict=True):
         if code.unit == Unit.ARRAY:
             layers.append(code.layer)
-            ends.append(end - through_array)
+            ends.append(end - through_array + skipped_rows(code, arch))
     if not ends:
         layers = [code.layer for code in program.instructions if code.unit is not None][-1:]
         ends = [0] * len(layers)

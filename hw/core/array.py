@@ -18,6 +18,7 @@ from amaranth.lib.wiring import In, Out
 from systolith.hw.element.block_scale import BlockScaleCell, scaled_number
 from systolith.hw.element.element import ProcessingElement, arithmetic_of
 from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.near import near_rows
 from systolith.hw.spec.timing import ARRAY_EDGE, column_delay, scale_stages
 
 from .blocks import place
@@ -35,6 +36,38 @@ def _delayed(m, value, cycles, name):
         m.d.sync += register.eq(value)
         value = register
     return value
+
+
+class _NearEdges:
+    """What enters each row of an array with near rows: with a word that meets these alone, what
+    would enter the row that is as far from the first one as this one from the first near row.
+
+    Parameters
+    ----------
+    m : Module
+        Takes the registers.
+    flags : Value
+        `SystolicArray.near`.
+    near : tuple of int
+        How many near rows each flag stands for.
+    rows : int
+    """
+
+    def __init__(self, m: Module, flags: Value, near: tuple[int, ...], rows: int) -> None:
+        self.m, self.near, self.rows = m, near, rows
+        self.flags = [flags]                # and those of so many cycles before
+        for stage in range(max(near) - 1):
+            self.flags.append(_delayed(m, self.flags[-1], 1, f"near_{stage}"))
+        self.before: list[Value] = []       # what enters each row a cycle later
+
+    def enter(self, edge: Value, row: int) -> Value:
+        """What enters a row, of which `edge` enters the first one; the rows come in order."""
+        edge = _delayed(self.m, edge, ARRAY_EDGE + row - 1, f"row{row}_skew")
+        self.before.append(edge)
+        for number, near in enumerate(self.near):
+            if (other := row - (self.rows - near)) >= 0:
+                edge = Mux(self.flags[other][number], self.before[other], edge)
+        return _delayed(self.m, edge, 1, f"row{row}_edge")
 
 
 class SystolicArray(wiring.Component):
@@ -77,6 +110,11 @@ class SystolicArray(wiring.Component):
         arch.side_taps.
     planes : In(1)
         The first eight rows weigh 128, 64, ... 1 for this word. Only with arch.plane_rows.
+    near : In(len(near_rows(arch)))
+        Bit n: the word meets near rows alone, the last near_rows(arch)[n] ones, and its sums come
+        out as many cycles earlier as it skips rows; not within so many cycles after a word that
+        skips fewer. `swap`, and `weights` from a swap with such a word on, are those of near rows,
+        the first one's first. Only in arrays that have near rows.
     sums : Out(ArrayLayout(signed(arch.scaled_bits), columns))
         Exact sums, times the scales of blocks, in units of 2**arch.sum_exponent, column c delayed
         by `column_delay` cycles. With weights in blocks, what `ScaledNumber` makes them of.
@@ -94,6 +132,8 @@ class SystolicArray(wiring.Component):
             flags["side"] = In(2)
         if arch.plane_rows:
             flags["planes"] = In(1)
+        if near_rows(arch):
+            flags["near"] = In(len(near_rows(arch)))
         if arch.two_fillings:
             flags["weights_below"] = In(arch.weight_bits)
             if arch.depthwise:
@@ -126,7 +166,8 @@ class SystolicArray(wiring.Component):
 
         # What travels down: the bus of weights, or of activations, and partial sums, by column.
         psums: list[Value] = []
-        words = [self.weights, *([self.weights_below] if arch.two_fillings else [])]
+        near = near_rows(arch)
+        words = [self.weights, *([self._weights_below(m, near)] if arch.two_fillings else [])]
         codes = [[word.word_select(column, column_bits) for column in range(arch.columns)]
                  for word in words]
         signs: Value = Const(0, 0)
@@ -157,13 +198,20 @@ class SystolicArray(wiring.Component):
                           for _ in range(arch.columns)]
 
         # What travels right.
+        edges = _NearEdges(m, self.near, near, arch.rows) if near else None
         for row in range(arch.rows):
             buses = all_buses[arch.two_fillings and row >= arch.upper_rows]
             decoded = arithmetic.decode_activation(
                 m, Cat(self.activations.word_select(row, row_bits), signs))
             if arch.side_taps:
                 decoded = self._beside(m, decoded, row)
-            edge = _delayed(m, Cat(decoded, self.swap[row]), ARRAY_EDGE + row, f"row{row}_skew")
+            edge = Cat(decoded, self.swap[row])
+            if edges:
+                edge = edges.enter(edge, row)
+                if arch.rows - row in near:
+                    psums = self._entering(m, psums, near.index(arch.rows - row))
+            else:
+                edge = _delayed(m, edge, ARRAY_EDGE + row, f"row{row}_skew")
             right = {"a": edge[:arithmetic.activation_bits], "swap": edge[-1]}
             if doubles and 0 < row < _PLANES:
                 psums = [self._doubled(m, psum, doubles[row + column_delay(arch, column)],
@@ -190,6 +238,28 @@ class SystolicArray(wiring.Component):
                 total = self._scaled(m, self.scale, column, total)
             m.d.comb += self.sums[column].eq(total)
         return m
+
+    def _weights_below(self, m, near):
+        """The words on the lower rows' bus: those of the first one, where for near rows."""
+        if not near:
+            return self.weights_below
+        held, now = Signal(name="near_filling_held"), Signal(name="near_filling")
+        m.d.comb += now.eq(Mux(self.swap[0], self.near.any(), held))
+        m.d.sync += held.eq(now)
+        return Mux(now, self.weights, self.weights_below)
+
+    def _entering(self, m, psums, number):
+        """What enters the first of the near rows: the head of a column of so many rows, with a word
+        that meets these alone, or the partial sum from above."""
+        arithmetic, rows = self.pe.arithmetic, near_rows(self.arch)[number]
+        head = Const(arithmetic.head(rows), signed(arithmetic.psum_bits))
+        flags = self._by_column(m, self.near[number], f"near_{rows}")
+        found = []
+        for column, (flag, psum) in enumerate(zip(flags, psums, strict=True)):
+            entering = Signal(len(psum), name=f"entering_{rows}_{column}")
+            m.d.comb += entering.eq(Mux(flag, head, psum))
+            found.append(entering)
+        return found
 
     def _buses(self, m, codes, flag, signs, name):
         """For each column what travels down to its rows on a bus of weights, or of activations
@@ -243,16 +313,20 @@ class SystolicArray(wiring.Component):
     def _heads(self, m, flag, numbers, others):
         """For each column the partial sum that enters its first row, with the word that it is
         for: one of two, by a flag of the word."""
-        arch, arithmetic = self.arch, self.pe.arithmetic
+        arithmetic = self.pe.arithmetic
         numbers, others = (Const(value, signed(arithmetic.psum_bits))
                            for value in (numbers, others))
-        flag = _delayed(m, flag, ARRAY_EDGE + arithmetic.stages, "head_signs")
-        heads = []
+        return [Mux(flag, others, numbers) for flag in self._by_column(m, flag, "head_signs")]
+
+    def _by_column(self, m, flag, name):
+        """For each column a flag of a word when its partial sum enters the first row."""
+        arch, flags = self.arch, []
+        flag = _delayed(m, flag, ARRAY_EDGE + self.pe.arithmetic.stages, name)
         for column in range(arch.columns):
             if column and column_delay(arch, column) > column_delay(arch, column - 1):
-                flag = _delayed(m, flag, 1, f"head_signs_column{column}")
-            heads.append(Mux(flag, others, numbers))
-        return heads
+                flag = _delayed(m, flag, 1, f"{name}_column{column}")
+            flags.append(flag)
+        return flags
 
     def _doubles(self, m):
         """Whether the partial sum that enters row r of column c is doubled, at the index r plus

@@ -9,6 +9,9 @@ cycle s in which a pixel is decided on: its coordinates are there in s + 1, its 
 s + 2, its word enters the array in s + `timing.word_latency`.
 """
 
+from functools import reduce
+from operator import and_, or_
+
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
@@ -16,6 +19,7 @@ from amaranth.lib.wiring import In, Out
 from systolith.hw.spec import isa
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.narrow import parts_of
+from systolith.hw.spec.near import columns_behind, near_columns, near_rows
 from systolith.hw.spec.registers import UnitState
 from systolith.hw.spec.timing import (
     REVISIT,
@@ -30,6 +34,7 @@ from .accumulator import AccumulatorColumn
 from .array import SystolicArray
 from .blocks import place
 from .feeder import WeightFeeder
+from .near_passes import NearPasses
 from .result_address import ResultAddress
 from .streamer import PixelStreamer
 from .unit import ExecutionUnit, keep
@@ -59,6 +64,7 @@ class _Flow:
         # two cycles after its first weights were swapped in: rows that its passes fill
         self.height = Signal(range(arch.fill + 1), reset_less=True)
         self.idle = Signal(name="rows_idle", reset_less=True)   # rows beyond, before its first pass
+        self.near = NearPasses(arch)
 
 
 class Compute(ExecutionUnit):
@@ -96,6 +102,9 @@ class Compute(ExecutionUnit):
         A filling of weights is swapped in: a pass starts.
     clear : In(1)
         A program starts. On chips with arch.two_fillings.
+    give_near : Out(len(near_columns(arch)))
+        POST's token as soon as the sums of so many columns are written, in each of these cases. On
+        chips that have near columns.
     pool_enable, pool_address, pool_data : In
         The pool memory's write port, if the chip has pools.
     """
@@ -114,6 +123,7 @@ class Compute(ExecutionUnit):
             "read_address": In(range(arch.accumulator_depth)),
             "read_data": Out(data.ArrayLayout(signed(arch.kept_bits), arch.columns)),
             "started": Out(1), **({"clear": In(1)} if arch.two_fillings else {}),
+            **({"give_near": Out(len(near_columns(arch)))} if near_columns(arch) else {}),
             **({"pool_enable": In(1), "pool_address": In(range(arch.pool_depth)),
                 "pool_data": In(arch.weight.width)} if arch.weight_pools else {}),
         })
@@ -174,6 +184,8 @@ class Compute(ExecutionUnit):
                      early.eq(instruction.signal & early_units),
                      late.eq(instruction.signal & ~early_units),
                      pixels.ready.eq(self.i.valid & (missing == 0) & ~pixels.begin & ~held)]
+        if near_rows(self.arch):
+            flow.near.elaborate(m, instruction, pixels, self.feeder.swap)
         if self.arch.prefetch:
             m.d.comb += held.eq(flow.begun)
         else:
@@ -206,6 +218,12 @@ class Compute(ExecutionUnit):
         loaded = feeder.loaded & ~feeder.swap
         may_begin = loaded & (~self.i.payload.accumulate | (settled & ~pixels.step))
         may_go_on = loaded & (~adds | pixels.step | settled)
+        if near_rows(arch):
+            may_begin &= flow.near.passed[0]
+            may_go_on &= flow.near.passed[1]
+            m.d.comb += [feeder.near.eq(flow.near.rows.any()), feeder.near_least.eq(reduce(or_, (
+                Mux(flag, rows - 1, 0) for flag, rows in zip(
+                    flow.near.rows, near_rows(arch), strict=True))))]
         if arch.two_fillings:
             # Its first words must not be in the memory of those that go on in the lower rows.
             fresh = Signal()
@@ -249,7 +267,8 @@ class Compute(ExecutionUnit):
             with m.If(self.clear):
                 m.d.sync += known.eq(rows)
             with m.Elif(flow.begun):
-                m.d.sync += [flow.idle.eq(Mux(whole, rows, filled) >= known),
+                enough = Mux(whole, rows, filled) >= known
+                m.d.sync += [flow.idle.eq(enough & flow.near.same if near_rows(arch) else enough),
                              known.eq(Mux(whole, rows, filled))]
             m.d.comb += feeder.idle.eq(flow.idle)
         if arch.code_widths:
@@ -319,9 +338,16 @@ class Compute(ExecutionUnit):
             m.d.sync += used.eq(mine)
         if arch.two_fillings:
             idle = later(flow.idle, enters - 2, "idle")
-            m.d.sync += takes.eq(Mux(swap, Mux(first, mine | ~idle.replicate(arch.fill), used), 0))
+            new = Mux(first, mine | ~idle.replicate(arch.fill), used)
         else:
-            m.d.sync += takes.eq(Mux(swap, used | first.replicate(arch.fill), 0))
+            new = used | first.replicate(arch.fill)
+        if near_rows(arch):
+            near = later(Mux(pixels.step, flow.near.rows, 0), enters - 1, "near")
+            # of a filling for near rows, other rows take nothing
+            new &= reduce(and_, (Mux(flag, (1 << rows) - 1, (1 << arch.fill) - 1)
+                                 for flag, rows in zip(near, near_rows(arch), strict=True)))
+            m.d.comb += array.near.eq(later(near, 1, "near_word"))
+        m.d.sync += takes.eq(Mux(swap, new, 0))
         addresses = later(pixels.address, enters - (4 if arch.banks == 1 else 5),
                           "activation_address")
         each = arch.activation_bits // arch.banks
@@ -443,6 +469,7 @@ class Compute(ExecutionUnit):
         control = Signal(data.StructLayout({
             "enable": 1, "first": 1, "valid": 1, "address": range(arch.accumulator_depth),
             **({"double": 1} if arch.counts_more else {})}))
+        near = near_rows(arch)
         def after(value):
             register = Signal.like(value, reset_less=True)
             m.d.sync += register.eq(value)
@@ -457,9 +484,22 @@ class Compute(ExecutionUnit):
         if arch.counts_more:
             now = pixels.first_pass | Const(arch.wide_weights, 1)
             m.d.comb += control.double.eq(after(after(now & flow.fields["double"])))
+        # sums of near rows come earlier
+        soon = after(after(Mux(pixels.step, flow.near.rows, 0))) if near else Const(0, 0)
+        taps = {self._to_column - 1 - arch.rows + rows: n for n, rows in enumerate(near)}
+        early = []
         for stage in range(2, self._to_column):
             delayed = Signal.like(control, name=f"control_{stage}", reset_less=True)
             m.d.sync += delayed.eq(control)
+            if stage in taps:
+                early.append((control, soon[taps[stage]] & control.enable))
+                m.d.sync += delayed.enable.eq(control.enable & ~soon[taps[stage]])
+            if stage == self._to_column - 1:
+                for other, flag in early:
+                    with m.If(flag):
+                        m.d.sync += delayed.eq(other)
+            if near and stage < max(taps):
+                soon = after(soon)
             control = delayed
         return control
 
@@ -488,12 +528,30 @@ class Compute(ExecutionUnit):
                 | Mux(pixels.finish, flow.late, 0)),
             giving.done.eq(pixels.finish),
         ]
+        near, columns = near_rows(self.arch), near_columns(self.arch)
+        # From the last number of stages on, tokens pass the columns; those of near rows go there at
+        # once.
+        through = self.latency - (columns_behind(columns[0], self.arch) if columns else 0)
+        taps = {through - 1 - self.arch.rows + rows: n for n, rows in enumerate(near)}
+        soon = Mux(pixels.step, flow.near.rows, 0)
+        early = []
         for stage in range(self.latency):
             delayed = Signal.like(giving, name=f"giving_{stage}")
             m.d.sync += delayed.eq(giving)
+            if stage in taps:
+                early.append(Mux(soon[taps[stage]], giving.as_value(), 0))
+                m.d.sync += delayed.eq(Mux(soon[taps[stage]], 0, giving.as_value()))
+            if early and stage == through - 1:
+                m.d.sync += delayed.eq(reduce(or_, early, giving.as_value()))
+            if near and stage < max(taps):
+                before, soon = soon, Signal.like(flow.near.rows, name=f"giving_near_{stage}")
+                m.d.sync += soon.eq(before)
             giving = delayed
             if stage == word_latency(self.arch) - 1:
                 m.d.comb += flow.gone.eq(giving.done)
+            for number, count in enumerate(columns):
+                if stage == self.latency - 1 - columns_behind(count, self.arch):
+                    m.d.comb += self.give_near[number].eq(giving.tokens[isa.Unit.POST])
         in_flight = Signal(range(self.latency + 2))
         m.d.comb += self.give.eq(giving.tokens)
         m.d.sync += in_flight.eq(in_flight + flow.begun - giving.done)

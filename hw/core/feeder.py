@@ -5,6 +5,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.narrow import parts_of
+from systolith.hw.spec.near import near_rows
 from systolith.hw.spec.timing import shortest_pass
 
 __all__ = ["WeightFeeder"]
@@ -53,6 +54,9 @@ class WeightFeeder(wiring.Component):
     idle : In(1)
         One cycle after `swap`: the instruction's first filling needs as many cycles as the others,
         since the rows beyond are idle already. Only where fillings overlap, as all that follows.
+    near : In(1), near_least : In(range(shortest_pass))
+        One cycle after `swap`: the instruction's first filling is one of near rows, which takes so
+        many cycles, less one. Only in arrays that have near rows.
     asks : Out(1)
         A cycle after `fetching`.
     below : Out(range(weight_depth)), fetching_below : Out(1)
@@ -76,6 +80,8 @@ class WeightFeeder(wiring.Component):
             **({"idle": In(1), "asks": Out(1), "below": Out(word), "fetching_below": Out(1),
                 "next_odd": Out(1), "alone": Out(1), "turn": Out(1)}
                if arch.two_fillings else {}),
+            **({"near": In(1), "near_least": In(range(shortest_pass(arch)))}
+               if near_rows(arch) else {}),
         })
 
     def elaborate(self, platform: object) -> Module:
@@ -98,6 +104,9 @@ class WeightFeeder(wiring.Component):
                 with m.If(left == shortest - rows + 1):
                     m.d.sync += self.filled.eq(1)
 
+        if near_rows(self.arch):
+            with m.If(swapped & first & self.near):
+                m.d.sync += left.eq(self.near_least - 1)
         if self.arch.two_fillings:
             with m.If(swapped & first & self.idle):
                 m.d.sync += left.eq(self.least - 1)

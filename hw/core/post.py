@@ -12,6 +12,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from systolith.hw.spec import isa
 from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.near import near_columns
 from systolith.hw.spec.registers import UnitState
 from systolith.hw.spec.timing import TABLE_LOOKUP, gain_by_pooling, lane_entry
 from systolith.hw.spec.widths import payload
@@ -67,6 +68,9 @@ class Post(ExecutionUnit):
         Every result as it is written, wherever it goes.
     written : Out(1)
         An item is written.
+    available_near : In, come_near : In
+        ARRAY's tokens for each number of near columns, and for all, see `TokenCounters`: those of
+        the columns that an instruction reads are waited for. On chips that have near columns.
     """
 
     def __init__(self, *, arch: Arch) -> None:
@@ -92,6 +96,8 @@ class Post(ExecutionUnit):
             "trace_valid": Out(1), "trace_layer": Out(_LAYOUT["layer"].shape),
             "trace_raw": Out(1), "trace_item": Out(arch.item_bits),
             "written": Out(1),
+            **({"available_near": In(len(near_columns(arch)) + 1),
+                "come_near": In(len(near_columns(arch)) + 1)} if near_columns(arch) else {}),
         })
 
     @property
@@ -166,7 +172,7 @@ class Post(ExecutionUnit):
         start = Signal()
         missing = Signal(4)
         m.d.comb += [
-            missing.eq(self.i.payload.wait & ~self.available),
+            missing.eq(self._missing(m)),
             start.eq(self.i.valid & ~running & (missing == 0)),
             self.i.ready.eq(start if self.arch.prefetch else writer.finish),
             self.take.eq(Mux(start, self.i.payload.wait, 0)),
@@ -190,6 +196,24 @@ class Post(ExecutionUnit):
         with m.Elif(self.i.valid):
             m.d.comb += [self.missing.eq(missing),
                          self.state.eq(Mux(missing != 0, UnitState.TOKENS, UnitState.RUNNING))]
+
+    def _missing(self, m):
+        """Units whose tokens are missing."""
+        new, arch, near = self.i.payload, self.arch, near_columns(self.arch)
+        missing = new.wait & ~self.available
+        if not near:
+            return missing
+        # ARRAY's tokens are those of the columns that are read
+        which = arch.group_bits_of_post[0]
+        count = new.group[which:]
+        chunks = Signal(range(2 * arch.columns // arch.post_lanes + 1), name="last_chunk")
+        fits = [chunks <= columns // arch.post_lanes for columns in near]
+        few = Cat(*(fit & ~Cat(fits[:n]).any() for n, fit in enumerate(fits)), ~Cat(fits).any())
+        sums = Mux(new.wait[isa.Unit.ARRAY], (few & self.available_near).any(),
+                   (few & self.come_near).any())
+        m.d.comb += chunks.eq(new.group[:which] * arch.chunks
+                              + Mux(count == 0, arch.chunks, count))
+        return Cat(missing[:isa.Unit.ARRAY], ~sums, missing[isa.Unit.ARRAY + 1:])
 
     def _elaborate_marks(self, m, mark, raw, back, stages):
         """The mark of the word that was read, by the number of cycles since; a result's second turn

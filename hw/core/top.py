@@ -12,6 +12,7 @@ from systolith.hw.spec import isa
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.isa import Unit
 from systolith.hw.spec.memories import MEMORIES, Space
+from systolith.hw.spec.near import near_columns
 
 from .arbiter import ReadArbiter
 from .axi import AXI4Signature, AXILiteSignature
@@ -73,7 +74,8 @@ class Core(wiring.Component):
         load = Load(arch=arch)
         store = Store(arch=arch)
         sequencer = Sequencer(arch=arch)
-        tokens = TokenCounters(arch.token_bits)
+        near = len(near_columns(arch))
+        tokens = TokenCounters(arch.token_bits, near)
         arbiter = ReadArbiter(arch=arch)
         m.submodules.sequencer = reset(sequencer)
         m.submodules.tokens = reset(tokens)
@@ -93,6 +95,10 @@ class Core(wiring.Component):
                 csr.state[unit].eq(component.state),
                 csr.missing[unit].eq(component.missing),
             ]
+        if near:
+            m.d.comb += [tokens.give_near.eq(self.compute.give_near),
+                         self.post.available_near.eq(tokens.available_near),
+                         self.post.come_near.eq(tokens.come_near)]
         m.d.comb += [
             # In the cycle before it halts, a burst can still begin. Where the memory has broken a
             # rule, more than was counted may come: until it has been silent for long.

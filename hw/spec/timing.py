@@ -108,10 +108,12 @@ def shortest_pass(arch: Arch, filled: int = 0) -> int:
     return max(min(words, arch.upper_rows) if arch.two_fillings else words, REVISIT)
 
 
-def pass_cycles(arch: Arch, length: int, filled: int, first: bool = False) -> int:
+def pass_cycles(arch: Arch, length: int, filled: int, fill: int | None = None) -> int:
     """Cycles from one pass of an ARRAY to its next one, whose weights follow: of `length` cycles
-    without them, of `filled` weight words, the instruction's first one or another."""
-    return apart(arch, max(length, shortest_pass(arch, 0 if first else filled)), filled, filled)
+    without them, of `filled` weight words; `fill`: rows that an instruction's first pass fills,
+    those beyond its height with idle weights (0: all)."""
+    shortest = shortest_pass(arch, filled if fill is None else fill)
+    return apart(arch, max(length, shortest), filled, filled)
 
 
 def apart(arch: Arch, cycles: int, filled: int, words: int) -> int:

@@ -25,20 +25,18 @@ from systolith.hw.spec.instruction import Instruction
 from systolith.hw.spec.isa import Destination, Memory, Opcode, Pooling, Unit
 from systolith.hw.spec.loops import (
     chunk_count,
-    filled,
-    fillings,
     moved_bytes,
-    passes,
     pixels,
     run_bytes,
-    steps,
 )
 from systolith.hw.spec.memories import loaded_bytes
+from systolith.hw.spec.near import columns_behind, last_column, near_columns, skipped_rows
 from systolith.hw.spec.numbers import PAGE_BYTES
 from systolith.hw.spec.program import Program
 from systolith.hw.spec.registers import COUNTED, UnitState
 
 from .activity import Activity
+from .array_passes import ArrayPasses
 from .events import At, Channel, Events
 from .windows import Run, Windows
 
@@ -94,7 +92,9 @@ class _Model:
     def __init__(self, program, latency):
         self.program, self.arch, self.latency = program, program.arch, latency
         self.array_latency = timing.array_latency(self.arch, arithmetic_of(self.arch).stages)
-        self.shortest_pass = timing.shortest_pass(self.arch)
+        # of each number of near columns, and of all: how many, cycles from their last sum to all
+        self.near = [(columns, columns_behind(columns, self.arch))
+                     for columns in (*near_columns(self.arch), self.arch.columns)]
         self.limit = timing.burst_limit(self.arch)
         self.code_beats = self.arch.instruction_bytes // self.arch.beat_bytes
         self.delivery = {opcode: (timing.delivery_beats(self.arch, opcode),
@@ -133,6 +133,7 @@ class _Model:
         self.activity = {unit: Activity() for unit in Unit}
         self.answers = (1, 0)               # store's last beat and last response
         self.first_pass, self.last_result = None, 1
+        self.summed = 0                     # when ARRAY's last token came that POST has taken
         self.address_free = 0               # a burst can be issued on the read address channel
         self.fetch_issued = 0               # the last request of the sequencer's
         self.opened = 0                     # from when on the last burst's beats are accepted
@@ -156,11 +157,15 @@ class _Model:
         for channel in self.to[giver][instruction.signal & takers]:
             self._put(channel, cycle + 1)
 
-    def _take(self, taker, instruction):
-        """Generates the channels to read; its value is when the last token is available."""
+    def _take(self, taker, instruction, late=0):
+        """Generates the channels to read; its value is when the last token is available: ARRAY's is
+        `late` cycles later for POST, where it reads more columns than the fewest."""
         latest = 0
         for giver, channel in self.of[taker][instruction.wait]:
             given = yield channel
+            if taker is Unit.POST and giver is Unit.ARRAY:
+                self.summed = given
+                given += late
             if given >= latest:
                 latest, self.activity[taker].giver = given, giver
         return latest
@@ -444,10 +449,7 @@ class _Model:
     # Array and post-processing.
 
     def _array(self):
-        swapped = finished = over = -1000
-        # the shortest that the pass swapped in last can take; its weight words, and their first one
-        last_pass, words, base = self.shortest_pass, 0, 0
-        known = self.arch.fill      # rows that may not be idle
+        state, over = ArrayPasses(self.arch), -1000
         activity = self.activity[Unit.ARRAY]
         while True:
             visible, number, code = yield self.code[Unit.ARRAY]
@@ -455,32 +457,20 @@ class _Model:
             activity.wait(UnitState.TOKENS, max(visible, activity.end + 1), granted - 1,
                           activity.giver)
             begun = max(visible + 1, granted + 1, over)
-            length, before = steps(code, self.arch), swapped
-            first = swapped = max(begun + 1, swapped + last_pass,
-                                  finished + timing.REVISIT if code.accumulate else 0)
-            if self.arch.two_fillings:
-                first = swapped = before + timing.apart(
-                    self.arch, swapped - before, words, code.weight_base - base)
-            words = filled(code, self.arch)
-            rows = words * (passes(code) // fillings(code))
-            idle, known = self.arch.two_fillings and rows >= known, rows
-            last_pass = timing.shortest_pass(self.arch, words if idle else 0)
-            if fillings(code) > 1:
-                last_pass = timing.shortest_pass(self.arch, words)
-                swapped += timing.pass_cycles(self.arch, length, words, not idle)
-                swapped += (fillings(code) - 2) * timing.pass_cycles(self.arch, length, words)
-            base = code.weight_base + (fillings(code) - 1) * words
-            finished = swapped + length - 1
+            first, swapped, finished = state.follow(code, begun)
             over = finished + (pixels(code) == 1)
             self._free(Unit.ARRAY, 1 + (
                 begun + 1 if self.arch.prefetch else finished + timing.word_latency(self.arch)))
-            early = 1 << Unit.POST if code.early else 0
-            self._give(Unit.ARRAY, code, swapped + self.array_latency, early)
-            self._give(Unit.ARRAY, code, finished + self.array_latency, 15 & ~early)
+            latency = self.array_latency - skipped_rows(code, self.arch)
+            post = 1 << Unit.POST
+            # to POST for the fewest columns: it waits for the others itself
+            self._give(Unit.ARRAY, code, (swapped if code.early else finished) + latency
+                       - self.near[0][1], post)
+            self._give(Unit.ARRAY, code, finished + latency, 15 & ~post)
             if self.first_pass is None:
                 self.first_pass = first
-            activity.add(visible, finished + self.array_latency)
-            self.times[number] = (first, finished + self.array_latency)
+            activity.add(visible, finished + latency)
+            self.times[number] = (first, finished + latency)
 
     def _post(self):
         start = written = -1
@@ -488,7 +478,11 @@ class _Model:
         while True:
             visible, number, code = yield self.code[Unit.POST]
             here = max(visible, start + 1)
-            granted = yield from self._take(Unit.POST, code)
+            last = last_column(code, self.arch)
+            late = self.near[0][1] - next(late for near, late in self.near if last <= near)
+            granted = yield from self._take(Unit.POST, code, late)
+            if self.summed + late > granted:    # of an instruction whose token was taken before
+                granted, activity.giver = self.summed + late, Unit.ARRAY
             activity.wait(UnitState.TOKENS, max(here, activity.end + 1), granted - 1,
                           activity.giver)
             start = max(visible, written + 1, granted)

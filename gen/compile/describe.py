@@ -15,6 +15,7 @@ from .alloc import Sections
 from .layer import Layer
 from .legal import accumulator_need
 from .maps import Places, vector_of
+from .parameters import parameter_tail
 from .pass_order import pass_order, stored_passes
 from .plan import Plan
 from .stream import Stream
@@ -58,7 +59,7 @@ def _operand(operand):
 
 def _array(conv, layer, plan, offsets, starts):
     """The `ArrayView` of a layer; `offsets` are those of its constants in their sections."""
-    above, place = layer.from_above, conv.placement
+    above, place, tail = layer.from_above, conv.placement, parameter_tail(layer)
     return host.ArrayView(
         images=layer.images, y=host.Axis(**vars(layer.y)), x=host.Axis(**vars(layer.x)),
         in_order=layer.in_order, origin=place.origin, step=place.step,
@@ -72,8 +73,7 @@ def _array(conv, layer, plan, offsets, starts):
         weight_bytes=tuple(map(layer.weight_word_bytes, range(layer.column_blocks))),
         **_stored(layer, plan), height=layer.height, side=3 if layer.part else layer.side,
         narrow=layer.narrow or None,
-        last_parameters=(layer.parameter_tail if layer.parameter_tail < layer.arch.parameter_bytes
-                         else None),
+        last_parameters=tail if tail < layer.arch.parameter_bytes else None,
         weight_pool=None if layer.weight_pool is None else starts["pools"] + offsets["pools"])
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.host import Box
 from systolith.hw.spec.narrow import pool_of, width_of, words_of_rows
+from systolith.hw.spec.near import near_rows
 from systolith.hw.spec.timing import pass_cycles
 from systolith.sim.model.conv import Conv
 from systolith.sim.model.weights import Weights
@@ -245,6 +246,15 @@ class Layer:
         if self.blocks > self.planes or self.signs or (arch.depthwise and self.conv.depthwise):
             return arch.fill
         return arch.height_of(arch.vector - self.idle if self.planes > 1 else self.conv.inputs)
+
+    @cached_property
+    def first_fill(self) -> int:
+        """Rows of the array that the first pass of an instruction fills, with idle weights beyond
+        `height`."""
+        arch = self.arch
+        if self.side or self.from_above or self.height == arch.fill:
+            return arch.fill
+        return next((near for near in near_rows(arch) if self.height <= near), arch.fill)
 
     @cached_property
     def same_taps(self) -> bool:
@@ -545,24 +555,6 @@ class Layer:
     def groups(self) -> int:
         """Groups (`arch.group` channels) of the output that hold at least one of its channels."""
         return -(-self.channels // self.arch.group)
-
-    @cached_property
-    def parameter_tail(self) -> int:
-        """Bytes of its last parameter word in external memory: without the lanes after its last
-        channel, whose parameters are 0, where they are more than an instruction of its own; where
-        channels are written several times, those of one copy, if LOAD repeats them."""
-        arch = self.arch
-        whole, words = arch.parameter_bytes, self.groups * arch.chunks
-        if arch.activation.binary or self.to_signs:     # there they are not 0
-            return whole
-        copy, part = divmod((arch.vector >> self.spread) * arch.parameter_bits, arch.bus_bits)
-        if self.spread and words == 1 and not part and not copy & (copy - 1):
-            return copy * arch.beat_bytes
-        lanes = self.places[-1] + self.channels - (words - 1) * arch.post_lanes
-        used = -(-max(1, lanes) * arch.parameter_bits // (8 * arch.beat_bytes)) * arch.beat_bytes
-        if arch.side_taps and not used & (used - 1):    # which LOAD would repeat
-            used += arch.beat_bytes
-        return used if used < whole - (words > 1) * arch.instruction_bytes else whole
 
     def column_groups(self, column_block: int) -> int:
         """Groups of a column block that hold at least one channel of the output."""

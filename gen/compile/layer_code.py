@@ -9,6 +9,7 @@ from systolith.hw.spec.loops import group_field
 from .boxes import boxes
 from .layer import Layer
 from .operands import OperandMemory
+from .parameters import parameter_tail, parameter_words
 from .pass_order import pass_order, stored_passes
 from .plan import Plan
 from .pools import load_pool
@@ -227,9 +228,11 @@ class LayerCode:
         base = ring.find(name)
         if base is None:
             words = (min(self.groups, (run + 1) * self.run) - run * self.run) * chunks
+            if (run + 1) * self.run >= self.groups:
+                words -= self.layer.groups * chunks - parameter_words(self.layer)
             base, size = ring.place(name, words), self.arch.parameter_bytes
             address = self.parameters + run * self.run * chunks * size
-            tail = self.layer.parameter_tail
+            tail = parameter_tail(self.layer)
             rest = (run + 1) * self.run >= self.groups and tail < size  # the last word apart
             if words > rest:
                 self.stream.load(Memory.PARAMETER, "parameters", address, base, words - rest)

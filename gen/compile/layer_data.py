@@ -15,6 +15,7 @@ from .bias import chip_bias
 from .blocks import scaled_words
 from .few_weights import pool_codes
 from .layer import Layer
+from .parameters import parameter_tail, parameter_words
 from .pass_order import pass_order, stored_passes
 
 __all__ = ["parameter_bytes", "weight_bytes"]
@@ -145,8 +146,8 @@ def _stored(codes, layer):
 
 def parameter_bytes(layer: Layer) -> bytes:
     """The parameter words of a layer: `arch.chunks` words for each group of output channels, the
-    last one without lanes that have no channel (`Layer.parameter_tail`). On binary chips one more
-    group follows, whose results are always -1, for lanes without channel. Results that are signs
+    last one without lanes that have no channel (`parameters.py`). On binary chips one more group
+    follows, whose results are always -1, for lanes without channel. Results that are signs
     are -1 there, too."""
     conv, arch = layer.conv, layer.arch
     bipolar = arch.activation.binary
@@ -178,7 +179,8 @@ def parameter_bytes(layer: Layer) -> bytes:
         offset[:layer.channels] = held.offset // unit
         offset = offset.reshape(-1, arch.post_lanes)
     words = pack_parameter_words(bias, multiplier, shift, arch, below, addend, ties, offset)
-    return words[:len(words) - arch.parameter_bytes + layer.parameter_tail]
+    absent = layer.groups * arch.chunks - parameter_words(layer)
+    return words[:len(words) - (absent + 1) * arch.parameter_bytes + parameter_tail(layer)]
 
 
 def _below(own, operand):

@@ -159,16 +159,21 @@ class _Checker:
     def _parameter_sizes(self, layer, starts):
         """The bytes that parameter words which begin there may have: the layer's last one may be
         without the lanes after its last channel."""
-        whole, place = self.arch.parameter_bytes, layer.parameters + (
-            layer.groups * self.arch.chunks - 1) * self.arch.parameter_bytes
-        if layer.last_parameters is None or place not in starts:
+        whole, chunks = self.arch.parameter_bytes, self.arch.chunks
+        if layer.last_parameters is None:
             return (whole,)
         tensor = self.contents.tensors[layer.output]
         lanes = np.arange(tensor.shape[0]) if tensor.channels is None else np.array(tensor.channels)
-        lanes = lanes - (layer.first_group + layer.groups) * self.arch.group + self.arch.post_lanes
-        most = int(lanes[lanes < self.arch.post_lanes].max(initial=-1)) + 1
-        enough = most * self.arch.parameter_bits <= 8 * layer.last_parameters
-        return (layer.last_parameters,) if len(starts) == 1 and enough else ()
+        lanes = lanes - (layer.first_group + layer.groups - 1) * self.arch.group
+        # lanes of the last group; words of its chunks after them may not be there at all
+        used = int(lanes[lanes < self.arch.group].max(initial=0)) + 1
+        for words in (chunks, -(-used // self.arch.post_lanes)):
+            if layer.parameters + ((layer.groups - 1) * chunks + words - 1) * whole in starts:
+                lanes = used - (words - 1) * self.arch.post_lanes
+                enough = lanes * self.arch.parameter_bits <= 8 * layer.last_parameters
+                sizes = (layer.last_parameters,) if len(starts) == 1 and enough else ()
+                return sizes if words == chunks else (*sizes, whole)
+        return (whole,)
 
     def _array(self, number, i):
         layer, depth = self.layers[i.layer], len(self.sums.layer)

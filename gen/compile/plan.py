@@ -94,7 +94,7 @@ class Plan:
         if layer.from_above:
             return _runs(layer.from_above.results, rows, most, y0,
                          [(x0 + c, x0 + d) for c, d in across], wanted)
-        least = layer.first_fill if first else max(
+        least = layer.arch.fill if first else max(
             layer.first_fill, ceil(STEP_CYCLES / layer.most_passes))
         if len(self.tiles) > 1 or 2 * layer.most_weight_words > layer.arch.weight_depth:
             wanted = 1

@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import replace
+from math import gcd
 from typing import Any
 
 from systolith.hw.element.element import arithmetic_of
@@ -22,6 +23,9 @@ _WEIGHTS = {"int": ("e3m0", "e2m1", "e2m0x2", "e3m2flush"), "float": ("int4", "e
 #: Logarithms, which are multiplied with those of the same root and table alone.
 _LOGARITHMS = (("lns8", "lns8"), ("lns8", "lns6"), ("lns6", "lns8"), ("lns8t10", "lns8t10"),
                ("lns6r4", "lns5r4"), ("lns5r2t4", "lns5r2t4"), ("lns4r1t0", "lns5r1t0"))
+
+#: How many chips have many rows or columns, of those that can.
+_LARGE = 0.08
 
 
 def random_arch(seed: int, family: str | None = None) -> Arch:
@@ -88,7 +92,24 @@ def random_arch(seed: int, family: str | None = None) -> Arch:
             arch = replace(arch, multiplier_bits=narrow.randint(16, 25))
         if random.Random(f"sums {seed}").random() < 0.15:
             arch = _changed(arch, "sums", ["1-6-9"])
-        return _smaller(_random_inside(_with_options(arch, seed), seed), seed)
+        return _smaller(_random_inside(_larger(_with_options(arch, seed), seed), seed), seed)
+
+
+def _larger(arch, seed):
+    """The chip with some chance with so many rows, or columns, that it has near ones, and few of
+    the others."""
+    draw = random.Random(f"large {seed}")
+    if draw.random() > _LARGE:
+        return arch
+    rows, columns = sorted((draw.randint(1, 3), draw.randint(32, 66)), reverse=draw.random() < 0.5)
+    group = gcd(rows, columns)
+    try:
+        return replace(arch, rows=rows, columns=columns, lanes=1,
+                       post_lanes=draw.choice([n for n in (1, 2, 3) if group % n == 0]),
+                       parameter_depth=columns * draw.randint(1, 3),
+                       weight_depth=rows * draw.randint(2, 6))
+    except ValueError:                  # what else it has needs another shape
+        return arch
 
 
 def _smaller(arch, seed):

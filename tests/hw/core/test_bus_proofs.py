@@ -190,3 +190,41 @@ def test_a_token_counter_counts_and_never_goes_below_zero(greedy, tmp_path):
             prove(tmp_path, text, ["polite"])
     else:
         prove(tmp_path, text, ["polite"])
+
+
+@pytest.mark.parametrize("greedy", [False, True])
+def test_tokens_of_few_columns_come_earlier_and_all_are_taken_at_once(greedy, tmp_path):
+    """ARRAY's tokens for POST in two counters: each says exactly whether its tokens suffice, and
+    the usual one, which can be short of some, whether those that were taken have come. Not so where
+    POST takes what neither has."""
+    component = TokenCounters(3, 1)
+    m = Module()
+    m.submodules.unit, own = opened(component)
+    gives = [component.give_near[0], component.give[1][2]]
+    take = component.take[2][1]
+    counts = [own["count_near_0"], own["count_array_post"]]
+    given = [own["given_near_0"], own["given_array_post"]]
+    taken = own["taken_array_post"]
+    tokens = [Signal(signed(6), name=f"tokens_{n}") for n in range(2)]
+    took, polite, ok = (Signal(name=name) for name in ("took", "polite", "ok"))
+    late = tokens[0] - tokens[1]        # tokens that have not come to the usual counter
+    m.d.sync += took.eq(take)
+    for count, give in zip(tokens, gives, strict=True):
+        m.d.sync += count.eq(Mux(component.clear, 0, count + give - take))
+    some, come = component.available_near, component.come_near
+    m.d.comb += [
+        polite.eq(~(take & ~(greedy | (some[0] & ~took)))
+                  & ~(gives[0] & ((tokens[0] == 8) | (late == 7))) & ~(gives[1] & (late == 0))
+                  & ~(component.clear & take)),
+        ok.eq(Cat((count == number - 1 - new + taken) & (some[n] == (number + took >= 1))
+                  & (come[n] == (number + took >= 0)) for n, (count, number, new) in enumerate(
+                      zip(counts, tokens, given, strict=True))).all()
+              & (tokens[0] >= 0) & (tokens[0] <= 8) & (late >= 0) & (late <= 7)
+              & (taken == took)),
+    ]
+    text = written(m, component, ok=ok, polite=polite)
+    if greedy:
+        with pytest.raises(AreaError):
+            prove(tmp_path, text, ["polite"])
+    else:
+        prove(tmp_path, text, ["polite"])

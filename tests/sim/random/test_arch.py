@@ -2,6 +2,7 @@
 
 from systolith.hw.formats import Bipolar, Float, Int, Lns
 from systolith.hw.spec.arch import KEYS
+from systolith.hw.spec.near import near_columns, near_rows
 from systolith.hw.spec.structures import Structure
 from systolith.sim.random.arch import random_arch
 
@@ -9,7 +10,10 @@ from systolith.sim.random.arch import random_arch
 def test_chips_differ_in_every_way():
     chips = [random_arch(seed) for seed in range(150)]
     assert {type(arch.activation) for arch in chips} == {Int, Float, Lns, Bipolar}
-    assert {arch.rows for arch in chips} == {arch.columns for arch in chips} == set(range(1, 10))
+    for sizes in ({arch.rows for arch in chips}, {arch.columns for arch in chips}):
+        assert {size for size in sizes if size < 32} == set(range(1, 10)) and max(sizes) > 32
+    assert {len(near_rows(arch)) for arch in chips} >= {0, 1}
+    assert {len(near_columns(arch)) for arch in chips} >= {0, 1}
     assert {arch.bus_bits for arch in chips} == {32, 64, 128, 256, 512}
     assert min(arch.accumulator_depth for arch in chips) == 4
     assert max(arch.accumulator_depth for arch in chips) == 70

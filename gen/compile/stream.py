@@ -169,7 +169,7 @@ class Stream:
         section, offset, _, width, made = region.outside
         even, odd = made.steps
         beats = made.row_bytes // self.arch.beat_bytes
-        used = width // 2 * even + (width - 1) // 2 * odd + self.arch.vector
+        used = width // 2 * even + (width - 1) // 2 * odd + self.arch.window_bytes
         for start in range(first, first + rows, LOAD["rows"]):
             count = min(LOAD["rows"], first + rows - start)
             self.add(Opcode.LOAD, section, memory=region.memory, rows=count, words=width,

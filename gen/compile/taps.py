@@ -124,14 +124,14 @@ def _windows(layer, input_format):
     for rows in _candidates(layer.y.kernel):
         y, each = _axis(layer, 0, rows), rows * channels
         total, step = kernel * each, stride * each
-        starts = _starts(total, step, arch.vector)
+        starts = _starts(total, step, arch.window_bytes)
         if starts is None:
             continue
-        lanes, words = min(total, arch.vector), len(starts)
+        lanes, words = min(total, arch.window_bytes), len(starts)
         steps = (step, step) if words == 1 else (starts[1] % step, step - starts[1] % step)
         dilation = 1 if words == 1 else 2 * (starts[1] // step) + 1
         width = words * (positions - 1) + dilation * (words - 1) + 1
-        used = width // 2 * steps[0] + (width - 1) // 2 * steps[1] + arch.vector
+        used = width // 2 * steps[0] + (width - 1) // 2 * steps[1] + arch.window_bytes
         beats = -(-used // arch.beat_bytes)
         reach = (y.kernel - 1) * y.dilation + 1
         if max(*steps, beats // 32) > 127 or 4 * reach * width > arch.activation_depth:
@@ -152,12 +152,12 @@ def _windows(layer, input_format):
         yield (max(array, load) + load // 2, array, rows), replace(layer, conv=changed), taps
 
 
-def _starts(total, step, vector):
-    """The first bytes of a result's words, of `vector` bytes each, which together have `total`
+def _starts(total, step, size):
+    """The first bytes of a result's words, of `size` bytes each, which together have `total`
     bytes; the second one begins between the first ones of two results. None: there are none."""
-    if total <= vector:
+    if total <= size:
         return (0,)
-    return next(((0, start) for start in range(max(1, total - vector), vector + 1)
+    return next(((0, start) for start in range(max(1, total - size), size + 1)
                  if start % step), None)
 
 

@@ -305,8 +305,8 @@ def _load(arch):
     facts = _facts(arch)
     windows, beat = arch.load_windows, arch.beat_bytes
     return _each({
-        "window bytes": windows * 8 * (arch.vector + 2 * beat - 1),
-        "window steps": windows * sum(8 * (arch.vector + (1 << bit) - 1)
+        "window bytes": windows * 8 * (arch.window_bytes + 2 * beat - 1),
+        "window steps": windows * sum(8 * (arch.window_bytes + (1 << bit) - 1)
                                       for bit in range(bits_of(2 * beat))),
         "window words": windows * arch.activation_bits,
         "window address": windows * facts["longest"],

@@ -79,9 +79,9 @@ class Compute(ExecutionUnit):
     Tokens are given in the cycle before, since none of its takers can read the sum in the next
     cycle: for the instruction's last pixel, or (early) the first pixel of its last pass. On chips
     without prefetch `i` is popped when the last pixel's word enters the array. Where
-    activations come from the top, pixels start `arch.upper_rows` cycles after the swap. Where passes
-    take place in near rows, all that follows an instruction's words is earlier by the rows that it
-    skips; `NearPasses` says when it may begin.
+    activations come from the top, pixels start `arch.upper_rows` cycles after the swap. In near
+    rows, all that follows an instruction's words is earlier by the rows that it skips; `NearPasses`
+    says when it may begin.
 
     Parameters
     ----------

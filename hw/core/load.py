@@ -347,7 +347,7 @@ class Load(ExecutionUnit):
         wanted = Signal(name="window_wanted")
         m.d.comb += wanted.eq(beats.payload.tag.step_even.any())
         queue, head, room, holds = self._elaborate_queue(m, wanted)
-        size, beat = arch.vector, arch.beat_bytes
+        size, beat = arch.window_bytes, arch.beat_bytes
         held = Signal(8 * (size + 2 * beat - 1), name="window_bytes", reset_less=True)
         ahead = Signal(signed((size + 127 + 2 * beat).bit_length() + 1), name="window_ahead",
                        init=-size)

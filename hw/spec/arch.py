@@ -22,7 +22,7 @@ from systolith.hw.formats import (
 from .chip_keys import ChipKeys
 from .isa import INSTRUCTION_BYTES
 from .keys import keys_of
-from .numbers import FIRST_BELOW, FIRST_BITS, OFFSET_FRACTION, SHIFT_BITS
+from .numbers import FIRST_BELOW, FIRST_BITS, OFFSET_FRACTION, SHIFT_BITS, WINDOW_BYTES
 from .numbers import item_bytes as _item_bytes
 from .numbers import round_up as _up
 from .rules import check_arch
@@ -106,6 +106,11 @@ class Arch(ChipKeys):
     def vector(self) -> int:
         """Channels in an activation word: rows * lanes."""
         return self.rows * self.lanes
+
+    @cached_property
+    def window_bytes(self) -> int:
+        """Bytes of a word that a LOAD of windows fills, the first ones; the others become 0."""
+        return min(self.vector, WINDOW_BYTES)
 
     @cached_property
     def group(self) -> int:

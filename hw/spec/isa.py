@@ -156,7 +156,8 @@ OPCODES = {
                                 "power of two, weight and parameter words of chips with "
                                 "`array.side_taps` repeat them instead. 0: whole words"),
         Field("step_even", 7, "N > 0: words are windows of a run's bytes, each of as many bytes as "
-                              "it has codes: the run's first word begins with its first byte, the "
+                              "it has codes, 32 at most, after which codes are 0: the run's first "
+                              "word begins with its first byte, the "
                               "word after one of an even number N bytes after it. A run has "
                               "`word_beats` beats. 0: words follow each other; chips with windows "
                               "only"),

@@ -208,7 +208,7 @@ def _rows_are_aligned(i: Instruction, arch: Arch) -> str | None:
 def _windows_fill_their_run(i: Instruction, arch: Arch) -> str | None:
     if not (i.step_even or i.step_odd or i.spare):
         return None
-    end = int(word_starts(i, arch)[-1]) + arch.vector + i.spare
+    end = int(word_starts(i, arch)[-1]) + arch.window_bytes + i.spare
     if not (i.step_even and i.step_odd and i.memory == Memory.ACTIVATION):
         return "windows are activations, and have two steps"
     if i.spare >= arch.beat_bytes or end != i.word_beats * arch.beat_bytes:

@@ -1,7 +1,7 @@
 """Widths and sizes that hardware, simulators and compiler share and that no chip changes."""
 
 __all__ = ["FIRST_BELOW", "FIRST_BITS", "GAIN_BITS", "MULTIPLIER_BITS", "OFFSET_FRACTION",
-           "PAGE_BYTES", "SHIFT_BITS", "SLOT_BITS", "TIE_BITS"]
+           "PAGE_BYTES", "SHIFT_BITS", "SLOT_BITS", "TIE_BITS", "WINDOW_BYTES"]
 
 #: Width of the requantizer's unsigned multiplier, where a chip has no narrower one. Results differ
 #: from ONNX Runtime's where the exact ratio stands within about 2**-bits of a tie; in deep networks
@@ -26,6 +26,10 @@ FIRST_BELOW = 4
 GAIN_BITS = 27
 #: Fraction bits of an offset, which is added to a result after its slopes: at most TIE_BITS + 1.
 OFFSET_FRACTION = 16
+#: Bytes of a word that windows of an image's rows fill at most, on chips whose words have more:
+#: those of a 3 x 3 kernel over three channels, in whole beats. A longer register would wait for
+#: bytes that no tap reads.
+WINDOW_BYTES = 32
 #: Width of the number of a place for a group of results in an activation word.
 SLOT_BITS = 9
 #: AXI bursts must not cross a multiple of this many bytes; the window starts at one.

@@ -123,7 +123,8 @@ class _Model:
         self.loading = Channel()           # instructions of load's bursts, in order
         self.load_room = Channel([0] * timing.LOAD_BURSTS)
         # LOADs of windows: those that may not be done, their beats, room for these, and their ends
-        self.cuts, self.windows = 0, Windows(self.arch.vector, self.arch.beat_bytes)
+        self.cuts, self.windows = 0, Windows(self.arch.window_bytes,
+                                               self.arch.beat_bytes)
         self.cut_beats, self.cut_room = Channel(), Channel([0] * timing.CUT_BEATS)
         self.cut_ends = Channel()
         self.items = Channel()             # an item can be pushed

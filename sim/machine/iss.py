@@ -198,8 +198,9 @@ class Simulator:
             base = i.base + row * i.base_stride
             if i.step_even:                     # windows, of a byte a code
                 index = np.add.outer(start + word_starts(i, self.arch),
-                                     np.arange(self.arch.vector))
-                self.activations[base:base + i.words] = self.memory[index]
+                                     np.arange(self.arch.window_bytes))
+                self.activations[base:base + i.words] = 0
+                self.activations[base:base + i.words, :index.shape[1]] = self.memory[index]
                 continue
             held = self.memory[start:start + i.words * size].reshape(i.words, size)
             data = (np.tile(held, -(-whole // size))[:, :whole] if repeats(i, self.arch) else

@@ -53,16 +53,16 @@ class Windows:
         When the last word left, and when the output is free of it.
     """
 
-    def __init__(self, vector: int, beat: int) -> None:
+    def __init__(self, size: int, beat: int) -> None:
         self.runs: deque[Run] = deque()
-        self.vector, self.beat, self.word, self.end, self.bytes = vector, beat, 0, vector, 0
-        self.entered, self.lets = [-1], deque([(vector, -1)])
+        self.size, self.beat, self.word, self.end, self.bytes = size, beat, 0, size, 0
+        self.entered, self.lets = [-1], deque([(size, -1)])
         self.left = self.taken = -1
 
     @property
     def begins(self) -> bool:
         """Whether no byte of the next word's run has gone into the register."""
-        return not self.word and self.bytes <= self.end - self.vector
+        return not self.word and self.bytes <= self.end - self.size
 
     @property
     def whole(self) -> int:
@@ -92,7 +92,7 @@ class Windows:
         if self.word < code.words:
             self.end += code.step_odd if word % 2 else code.step_even
         else:
-            self.end += code.spare + self.vector
+            self.end += code.spare + self.size
             self.word = 0
             self.runs.popleft()
             ended = run if run.row == code.rows - 1 else None

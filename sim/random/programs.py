@@ -181,7 +181,7 @@ class _Writer:
         rows = draw.randint(1, min(3, arch.activation_depth // words_a_run))
         base = draw.randint(0, arch.activation_depth - rows * words_a_run)
         even, odd = (draw.randint(1, draw.choice((3, min(127, 2 * arch.vector)))) for _ in "ab")
-        used = words_a_run // 2 * even + (words_a_run - 1) // 2 * odd + arch.vector
+        used = words_a_run // 2 * even + (words_a_run - 1) // 2 * odd + arch.window_bytes
         beats = -(-used // arch.beat_bytes)
         size = beats * arch.beat_bytes
         codes = self.data.choice(arch.activation.finite_codes(), rows * size).astype(np.uint8)

@@ -73,7 +73,7 @@ def random_instruction(draw, arch, window):
 def random_windows(draw, arch, window):
     rows, words = draw.randint(1, 4), draw.randint(1, 30)
     steps = [draw.randint(1, draw.choice((3, arch.vector, 40))) for _ in "ab"]
-    size = words // 2 * steps[0] + (words - 1) // 2 * steps[1] + arch.vector
+    size = words // 2 * steps[0] + (words - 1) // 2 * steps[1] + arch.window_bytes
     beats = -(-size // arch.beat_bytes)
     stride = draw.randrange(0, 2 * size, arch.beat_bytes)
     address = draw.randrange(0, window - (rows - 1) * stride - beats * arch.beat_bytes,
@@ -96,7 +96,7 @@ def expected_words(arch, code, content):
             if code.step_even:
                 start += (word + 1) // 2 * code.step_even + word // 2 * code.step_odd - word * size
                 yield (0, (code.base + row * code.base_stride + word) % (1 << bits),
-                       int.from_bytes(content[start:start + arch.vector], "little"))
+                       int.from_bytes(content[start:start + arch.window_bytes], "little"))
                 continue
             data = bytes(content[start:start + size])
             if arch.side_taps and code.word_beats.bit_count() == 1 and code.memory in (

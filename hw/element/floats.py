@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from functools import reduce
 from typing import Any
 
-from amaranth.hdl import Cat, Const, Module, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data
 from systolith.hw.formats import Format, sum_bits, term_bound
 from systolith.hw.spec.structures import Structure
@@ -77,11 +77,15 @@ class FloatArithmetic(Arithmetic):
         self._places = (max(self._a.magnitudes) * max(self._w.magnitudes)).bit_length()
         self._steps = self._plan(sum(factor.largest_shift * factor.unit // self._unit
                                      for factor in (self._a, self._w)).bit_length())
+        # Gates are fewest where a number gets its sign before it is shifted, but for the narrowest.
+        self._signs_first = structure is Structure.GATES and not self._signed and (
+            sum(self._steps) > 4 or (self._places > 4 and not self._gate))
         cuts = list(dict.fromkeys([len(self._steps) - 1, 0, len(self._steps),
                                    *range(len(self._steps))]))
         self.most_stages = len(cuts) + 1
-        # Wide sums carry too long to share a stage with the last step of the shift.
-        wide = sum_bits(activation, weight, terms) > _WIDE
+        # Wide sums carry too long to share a stage with the last step of the shift; in gates they
+        # carry so long by themselves that it makes no difference.
+        wide = structure is not Structure.GATES and sum_bits(activation, weight, terms) > _WIDE
         self.fast_stages = min(4 if wide else 3, self.most_stages)
         super().__init__(activation, weight, lanes, terms, **options)
         self._cuts = cuts[:self.stages - 1]
@@ -158,10 +162,18 @@ class FloatArithmetic(Arithmetic):
         shift = net(self._sum_of_shifts(a, w), "shift")
         gate, negative, shift = cut(0, gate=gate, negative=negative, shift=shift)
 
+        signs_first = self._signs_first
+        if signs_first:
+            word = net(self._with_sign(word, gate, negative), "signed")
+            gate = Const(0, 0)
         reach = self._unit
         for level, bits in enumerate(self._steps[:-1], 1):
             width = len(word) + ((1 << bits) - 1) * reach
-            word = net(_choose(_one_hot(shift[:bits]), word, reach, width), f"word{level}")
+            if signs_first:
+                word = _shift_in_gates(m, word, shift[:bits], reach,
+                                       f"{operands.prefix}word{level}_{name}")
+            else:
+                word = net(_choose(_one_hot(shift[:bits]), word, reach, width), f"word{level}")
             word, gate, negative, shift = cut(level, word=word, gate=gate, negative=negative,
                                               shift=shift[bits:])
             reach <<= bits
@@ -171,6 +183,9 @@ class FloatArithmetic(Arithmetic):
             # Nets of their own, or the mapper would have each adder's bit decode them again.
             places = [net(place, f"place{k}", attrs={"keep": 1}) for k, place in enumerate(places)]
         width = term_bound(self.activation, self.weight).bit_length()
+        if signs_first:
+            term = net(_choose_in_gates(places, word, reach, width + 1).as_unsigned(), "term")
+            return cut(len(self._steps), term=term, negative=negative)
         magnitude = _choose(places, word, reach, width + self._signed).as_unsigned()
         if self._gate:
             magnitude &= gate.replicate(len(magnitude))
@@ -178,6 +193,11 @@ class FloatArithmetic(Arithmetic):
             magnitude = Cat(magnitude, Const(0, 1))
         term = net(magnitude ^ negative.replicate(len(magnitude)), "term")
         return cut(len(self._steps), term=term, negative=negative)
+
+    def _with_sign(self, word, gate, negative):
+        """A product of magnitudes, complemented where it is negative: signed, one bit wider."""
+        bits = [bit & gate for bit in word] if self._gate else word
+        return Cat(bit ^ negative for bit in [*bits, Const(0, 1)]).as_signed()
 
     def _product(self, m, a, w, name):
         """The significands' product, where one of them is no mere gate, from LUTs."""
@@ -246,6 +266,30 @@ def _choose(enables, word, reach, width):
                & enable.replicate(width) for k, enable in enumerate(enables))
     chosen = reduce(lambda x, y: x | y, shifted)
     return chosen.as_signed() if word.shape().signed else chosen
+
+
+def _choose_in_gates(enables, word, reach, width):
+    """The same of a signed word, with its sign also in the places below it: each bit has a gate for
+    each enable under which it is one of the word's, and one for all others."""
+    bits = []
+    for n in range(width):
+        at = [(n - k * reach, enable) for k, enable in enumerate(enables)]
+        own = [word[place] & enable for place, enable in at if 0 <= place < len(word) - 1]
+        others = [enable for place, enable in at if not 0 <= place < len(word) - 1]
+        if others:
+            own.append(reduce(lambda x, y: x | y, others) & word[-1])
+        bits.append(reduce(lambda x, y: x | y, own))
+    return Cat(bits).as_signed()
+
+
+def _shift_in_gates(m, word, shift, reach, name):
+    """Such a word shifted by shift * reach places, by a multiplexer for each bit of `shift`."""
+    for n in range(len(shift)):
+        sign = word[-1].replicate(reach << n)
+        shifted = Signal(signed(len(word) + (reach << n)), name=f"{name}_{n}")
+        m.d.comb += shifted.eq(Mux(shift[n], Cat(sign, word), Cat(word, sign)))
+        word = shifted
+    return word
 
 
 def _add_all(m, total, terms, name):

@@ -104,7 +104,8 @@ def test_what_is_no_number_with_a_significand_is_refused():
 
 @pytest.mark.parametrize("activation, weight, structure", [
     ("e4m3", "e4m3", "lut6"), ("e3m4", "e3m3", "lut4"), ("int6", "e3m0", "lut6"),
-    ("int5", "e2m1", "lut4"), ("e3m2", "e3m2", "gates")])
+    ("int5", "e2m1", "lut4"), ("e3m2", "e3m2", "gates"), ("int4", "e5m0", "gates"),
+    ("e2m1", "e2m1", "gates"), ("e4m1", "e3m2", "gates")])
 def test_some_operands_in_a_simulator_that_compiles_nothing(
         activation, weight, structure, monkeypatch):
     monkeypatch.setattr(elements, "play", play)
@@ -121,3 +122,13 @@ def test_products_of_six_bits_are_tables(activation, weight, table):
         rules = rules_of(activation, weight, structure=structure, stages=1)
         verilog = emit(ProcessingElement(rules), "pe")
         assert ("shift_" in verilog) != (table and structure.is_lut), structure
+
+
+@pytest.mark.parametrize("name, first", [("e4m3", True), ("e2m1", False)])
+def test_numbers_get_their_signs_where_they_are_narrow(name, first):
+    """In gates alone, and where that is smaller; there wide sums need no stage of their own."""
+    for structure in Structure:
+        rules = rules_of(name, name, structure=structure, stages=1)
+        verilog = emit(ProcessingElement(rules), "pe")
+        assert ("signed_0_0_0" in verilog) == (first and structure is Structure.GATES), structure
+        assert rules.fast_stages == 3 + (name == "e4m3" and structure is not Structure.GATES)

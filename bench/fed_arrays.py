@@ -83,6 +83,14 @@ ROWS = {
                                              lambda size=size: _digits(size, 64))
        for size in (32, 64)},
     "ResNet-8, 16 x 16, 64 bits": (lambda: quantized_resnet("ResNet-8"), _preset),
+    **{f"{name}, {size} x {size}, 64 bits": (network, lambda size=size: _digits(size, 64))
+       for name, network in (("MobileNetV1-0.25 96", lambda: _written(mobilenet)),
+                             ("ResNet-8", lambda: quantized_resnet("ResNet-8")))
+       for size in (32, 64)},
+    **{f"digits, preset with {size} x {size}": (
+        lambda: onnx.load(_DIGITS), lambda size=size: load_chip(
+            "sim-16x16-int8", [f"array.rows={size}", f"array.columns={size}"]))
+       for size in (16, 32, 64)},
     **{f"digits, {size} x {size}, 64 bits": (lambda: onnx.load(_DIGITS),
                                              lambda size=size: _digits(size, 64))
        for size in (16, 32, 64)},

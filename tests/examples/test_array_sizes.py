@@ -1,0 +1,42 @@
+"""A larger array takes no more cycles for the digits: with side taps, and but for a few cycles on
+the preset with more rows and columns."""
+
+from pathlib import Path
+
+import pytest
+from systolith.gen.chip.toml import load_chip
+from systolith.gen.flow.build import build
+from systolith.sim.machine.cycles import cycles
+
+DIGITS = Path(__file__).resolve().parents[2] / "examples" / "digits"
+SIZES = (16, 32, 64)
+FED = ("bus.windows=true", "buffers.two_writes=true", "array.two_fillings=true",
+       "array.side_taps=true")
+
+
+@pytest.fixture(scope="module")
+def taken(tmp_path_factory):
+    """{(fed, size): cycles of one image}."""
+    folder = tmp_path_factory.mktemp("sizes")
+    found = {}
+    for fed in (False, True):
+        for size in SIZES:
+            chip = load_chip("sim-16x16-int8", [
+                f"array.rows={size}", f"array.columns={size}",
+                *((f"post.lanes={size}", *FED) if fed else ())])
+            made = build(DIGITS / "digits-cnn-int8.onnx", chip, folder / f"{fed}-{size}",
+                         area=False)
+            found[fed, size] = cycles(made.program).cycles
+    return found
+
+
+def test_a_larger_array_with_side_taps_is_faster(taken):
+    small, middle, large = (taken[True, size] for size in SIZES)
+    assert small > middle > large
+
+
+def test_a_larger_array_of_the_preset_is_as_fast(taken):
+    """STORE writes whole groups of results, of as many bytes as columns; rows are filled in
+    sixteenths of the array."""
+    small, middle, large = (taken[False, size] for size in SIZES)
+    assert middle <= small + 2 and large <= small + 10

@@ -52,9 +52,11 @@ WALKS = {
         "hw/spec/legality.py",                  # ARRAY.side
         "hw/core/array.py", "hw/core/compute.py",               # the rows' delays
         "hw/spec/memories.py", "hw/core/arbiter.py", "hw/core/load.py",   # words that repeat
-        "gen/compile/side_by_side.py", "gen/compile/layer.py"},         # which layers use it
+        "hw/core/near_passes.py",               # not for taps from the side
+        "gen/compile/side_by_side.py", "gen/compile/parameters.py"},    # which layers use it
     "plane_rows": OPTION | {
         "hw/spec/legality.py",                  # ARRAY.planes
+        "hw/spec/near.py",                      # rows that differ by more than their place
         "hw/core/array.py", "hw/core/compute.py",               # what doubles, and its flag
         "gen/compile/planes.py"},               # which layers use it
     "tap_rows": OPTION | {
@@ -63,7 +65,8 @@ WALKS = {
         "gen/measure/estimate.py", "gen/measure/ram_choice.py",        # its memories' words
         "hw/spec/timing.py",                    # when a filling may follow another one
         "hw/core/array.py", "hw/core/compute.py", "hw/core/feeder.py", "hw/core/top.py",
-        "sim/machine/cycles.py"},               # when a filling may follow one of another base
+        "hw/core/near_passes.py",
+        "sim/machine/array_passes.py"},         # when a filling may follow one of another base
     "two_writes": OPTION - {"hw/spec/rules.py"} | {
         "gen/measure/estimate.py", "gen/measure/ram_choice.py",        # its memories' words
         "hw/core/compute.py", "hw/core/top.py",                 # which memory has a word

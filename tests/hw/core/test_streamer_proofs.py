@@ -296,13 +296,13 @@ def prove_post(post, arch, folder, **patches):
     prove(folder, written(m, component, ok=fine, polite=polite), ["polite"], steps=3)
 
 
-#: Groups of one chunk and of several, with and without operands and tables.
+#: Groups of one chunk and of several, with and without operands and tables, two groups in a word.
 POSTS = [replace(ARCHS[0], post_lanes=2), replace(ARCHS[1], multiplier_bits=17),
          Arch(rows=2, columns=2, post_lanes=1, operand_depth=8, multiplier_bits=17),
-         replace(ARCHS[3], post_lanes=1)]
+         replace(ARCHS[3], post_lanes=1), Arch(rows=4, columns=2, post_lanes=2)]
 
 
-@pytest.mark.parametrize("arch", POSTS, ids=["chunks", "operands", "both", "signs"])
+@pytest.mark.parametrize("arch", POSTS, ids=["chunks", "operands", "both", "signs", "places"])
 def test_post_writes_each_result_once(arch, tmp_path):
     prove_post(post, arch, tmp_path)
 
@@ -318,7 +318,7 @@ def test_post_writes_each_result_once(arch, tmp_path):
     (3, result_writer, "self.room.eq(free[0])", "self.room.eq(1)"),
     (3, result_writer, "self.upcoming_odd.eq(address.upcoming_odd)",
      "self.upcoming_odd.eq(address.word[0])"),
-    (3, result_writer, "ends & to_activation & some", "ends & some"),
+    (4, result_writer, "ends & to_activation & some", "ends & some"),
     (3, result_writer, "self.mark.valid & (fields.raw | self.mark.whole)", "self.mark.valid")])
 def test_a_result_lost_or_written_twice_is_found(chip, module, old, new, tmp_path):
     made = planted(module, old, new)

@@ -86,10 +86,8 @@ class Reproduce(Command):
                 [item.name, item.source, item.needs] for item in STUDIES.values())], "lll"))
             return OK
         with Reporter() as progress:
-            def show(name):
-                with progress.step(f"{name}: {STUDIES[name].source}"):
-                    pass
-            found = reproduce(options.names or None, show)
+            found = reproduce(options.names or None, lambda name: progress.step(
+                f"{name}: {STUDIES[name].source}"))
         print(table(found))
         write_json(options.json, {name: [asdict(item) for item in figures]
                                   for name, figures in found.items()})

@@ -1,6 +1,7 @@
 """The studies by name, and the table of their figures."""
 
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
@@ -74,9 +75,10 @@ STUDIES = {item.name: item for item in (
 
 
 def reproduce(names: Iterable[str] | None = None,
-              show: Callable[[str], Any] = lambda name: None) -> dict[str, list[Figure]]:
-    """{study: its figures} for some names of STUDIES; None: all. `show` is called with each name
-    before its study runs. Raises UserError for a name that does not exist."""
+              show: Callable[[str], AbstractContextManager[Any]] = nullcontext
+              ) -> dict[str, list[Figure]]:
+    """{study: its figures} for some names of STUDIES; None: all. `show` gives for each name a
+    context in which its study runs. Raises UserError for a name that does not exist."""
     chosen = list(STUDIES) if names is None else list(names)
     for name in chosen:
         if name not in STUDIES:
@@ -85,8 +87,8 @@ def reproduce(names: Iterable[str] | None = None,
                             f"{', '.join(STUDIES)}")
     found = {}
     for name in chosen:
-        show(name)
-        found[name] = STUDIES[name].run()
+        with show(name):
+            found[name] = STUDIES[name].run()
     return found
 
 

@@ -1,6 +1,7 @@
 """Published figures: those that take no tools come out, and what falls short is said."""
 
 import json
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -111,6 +112,20 @@ def test_images_of_ships():
 def test_unknown_names():
     with pytest.raises(UserError, match="there is no study 'osme'; did you mean 'omse'"):
         reproduce(["osme"])
+
+
+def test_a_study_runs_while_it_is_shown(monkeypatch):
+    seen = []
+
+    @contextmanager
+    def show(name):
+        seen.append(f"{name} begins")
+        yield
+        seen.append(f"{name} ends")
+    shown = replace(STUDIES["sawb"], run=lambda: seen.append("runs") or [])
+    monkeypatch.setitem(study.STUDIES, "sawb", shown)
+    assert reproduce(["sawb"], show) == {"sawb": []}
+    assert seen == ["sawb begins", "runs", "sawb ends"]
 
 
 def test_the_command(capsys, tmp_path, monkeypatch):

@@ -127,7 +127,9 @@ def _mapping(liberty: Liberty | None, top: str, fast: str | None = None) -> list
     of constraints, with which ABC sizes and buffers for speed; None: smallest area."""
     first = [f"synth -run begin:fine -top {top}",
              # the value before reset, which FPGAs load; here the reset gives it
-             "setattr -unset init w:*", f"synth -run fine:check -top {top}"]
+             "setattr -unset init w:*", f"synth -run fine:check -top {top}",
+             # a memory that is read through a register brings that register's value back
+             "setattr -unset init w:*"]
     if liberty is None:
         return [*first, "dfflegalize -cell $_DFF_P_ x", f"abc -g {_GATES}", "opt_clean"]
     extra = f' -constr "{fast}" -D {_FAST}' if fast else ""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from amaranth.back import verilog
 from systolith.gen.chip.verilog import core_verilog
 from systolith.gen.cli.main import main
 from systolith.gen.compile.tokens import synchronize
@@ -27,6 +28,7 @@ from systolith.gen.measure.macros import (
     with_macros,
 )
 from systolith.gen.measure.yosys import run_yosys
+from systolith.hw.core.burst_queue import BurstQueue
 from systolith.sim.random.arch import random_arch
 from systolith.sim.random.programs import random_program
 from systolith.sim.rtl.core import Job, Run, simulate
@@ -319,6 +321,14 @@ def test_timing_refuses_a_library_without_buffer(tmp_path):
     (tmp_path / "cells.lib").write_text(text)
     with pytest.raises(UserError, match="has no buffer; timing needs a library with one"):
         mapped(FANOUT, (), read_liberty(tmp_path / "cells.lib"), fast=True)
+
+
+@pytest.mark.parametrize("library", [None, CELLS], ids=["gates", "cells"])
+def test_a_register_after_a_memory_begins_as_nothing(library):
+    """Yosys makes such a register a part of the memory, and with it the value it begins with."""
+    text = verilog.convert(BurstQueue(width=3, depth=16, later=1), name="systolith_core")
+    cells = mapped(text, (), library and read_liberty(library))[0]["systolith_core"]
+    assert sum(number for cell, number in cells.items() if "DFF" in cell) > 3 * 16
 
 
 def test_what_fpgas_are_told_of_memories_is_not_told_here(monkeypatch):

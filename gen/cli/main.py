@@ -42,10 +42,22 @@ class _Ended(KeyboardInterrupt):
 @contextmanager
 def _ended_by_signals():
     """Takes SIGTERM and SIGHUP as Ctrl-C, so that what runs is ended and what is unfinished
-    removed; where they are ignored, as after nohup, they stay so."""
+    removed; where they are ignored, as after nohup, they stay so. A signal that comes while Python
+    runs what cannot fail, such as a finalizer, is sent once more: what it raises there is dropped.
+    """
     def end(number, frame):
         raise _Ended(number)
-    before = {}
+
+    def dropped(what):
+        if issubclass(what.exc_type, KeyboardInterrupt):
+            number = (what.exc_value.args if what.exc_value else ()) or (signal.SIGINT,)
+            again = threading.Timer(0.02, os.kill, (os.getpid(), number[0]))
+            again.daemon = True
+            again.start()
+        else:
+            hook(what)
+    before, hook = {}, sys.unraisablehook
+    sys.unraisablehook = dropped
     if threading.current_thread() is threading.main_thread():
         before = {number: signal.signal(number, end)
                   for number in (signal.SIGTERM, signal.SIGHUP)
@@ -53,6 +65,7 @@ def _ended_by_signals():
     try:
         yield
     finally:
+        sys.unraisablehook = hook
         for number, handler in before.items():
             signal.signal(number, handler)
 

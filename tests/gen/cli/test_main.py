@@ -5,8 +5,10 @@ import errno
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -493,6 +495,26 @@ def test_a_fault_of_the_program_itself(capsys, monkeypatch, tmp_path):
     text = saved.read_text()
     assert "Traceback" in text and "in broken" in text and f"build {MODEL}" in text
     assert "4 a fault" in run(capsys, "--help")[1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+def test_a_signal_in_a_finalizer_ends_a_command(number, capsys, monkeypatch, tmp_path):
+    class Last:
+        def __del__(self):
+            signal.raise_signal(number)
+            time.sleep(0)                   # where what the signal raises is dropped
+
+    def waits(*arguments, **more):
+        Last()
+        time.sleep(30)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    monkeypatch.setattr("systolith.gen.flow.compile.compile_graph", waits)
+    try:
+        code, _, err = run(capsys, "build", MODEL, *CHIP, "-o", tmp_path / "out")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert code == 128 + number and not (tmp_path / "out").exists()
+    assert "Traceback" not in err and err.endswith("interrupted\n")
 
 
 # The machine's limits.

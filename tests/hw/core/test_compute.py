@@ -16,6 +16,7 @@ from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.instruction import Instruction
 from systolith.hw.spec.isa import Opcode, Unit
 from systolith.hw.spec.loops import results
+from systolith.hw.spec.near import near_rows
 from systolith.hw.spec.registers import UnitState
 from systolith.hw.spec.timing import REVISIT, shortest_pass, word_latency
 from systolith.sim.machine import iss
@@ -83,6 +84,10 @@ ARCHS = {
                          **MEMORIES | {"weight_depth": 64, "activation_depth": 4096}),
     "rows, two": Arch(rows=32, columns=2, lanes=2, activation="bipolar1", weight="bipolar1",
                       tap_rows=True, **MEMORIES | {"weight_depth": 128}),
+    "near": Arch(rows=33, columns=2, activation="int4", weight="int3",
+                 **MEMORIES | {"weight_depth": 128}),
+    "near, two fillings": Arch(rows=64, columns=2, activation="int4", weight="int3",
+                               two_fillings=True, **MEMORIES | {"weight_depth": 256}),
     "blocks": Arch(rows=4, columns=3, lanes=2, activation="int4", weight="nvfp4", stages=1,
                    **MEMORIES),
     "held": Arch(rows=3, columns=3, activation="int4", weight="int3", depthwise=True,
@@ -116,7 +121,8 @@ def random_array(draw, arch, **fixed):
             "y_last": (height - 1) * width, "x_last": width - 1,
             "accumulate": first,
             "double": ((first and arch.bit_planes) or arch.wide_weights) and draw.randrange(2),
-            "height": draw.choice((0, draw.randint(1, min(arch.rows, 15)))),
+            "height": draw.choice((0, draw.randint(
+                1, 6 if near_rows(arch) else min(arch.rows, 15)))),
             "pad_valid": draw.randrange(2), "replicate": draw.randrange(2),
             "signs": arch.parts and draw.randrange(2),
             "narrow": (arch.code_widths and draw.randint(0, len(arch.code_widths))) or 0,

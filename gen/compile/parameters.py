@@ -7,9 +7,9 @@ __all__ = ["parameter_tail", "parameter_words"]
 
 def parameter_words(layer: Layer) -> int:
     """Parameter words of a layer's groups: without those of chunks after its last channel, where
-    POST does not read them."""
+    POST does not read them, and channels are written once."""
     arch, chunks = layer.arch, layer.arch.chunks
-    if arch.activation.binary or not layer.in_order:
+    if arch.activation.binary or not layer.in_order or (layer.spread and chunks > 1):
         return layer.groups * chunks
     used = layer.used_chunks(layer.groups - 1)
     if used >> arch.group_bits_of_post[1]:          # POST cannot leave the others out

@@ -1,8 +1,6 @@
 """Load: fills the chip's memories from external memory."""
 
-from types import SimpleNamespace
-
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import Out
 from systolith.hw.spec import isa
@@ -10,18 +8,16 @@ from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.isa import Memory, Opcode
 from systolith.hw.spec.memories import Space, loadable, memory_flags, word_bytes
 from systolith.hw.spec.registers import UnitState
-from systolith.hw.spec.timing import CUT_BEATS, LOAD_BURSTS, SHORT_RUN
+from systolith.hw.spec.timing import LOAD_BURSTS, SHORT_RUN
 
 from .arbiter import LoadSignature, burst_share, load_tag
 from .bursts import Bursts
-from .item_queue import ItemQueue
 from .unit import ExecutionUnit
+from .windows import no_windows, windows
 
 __all__ = ["Load"]
 
 _LAYOUT = isa.layout(Opcode.LOAD)
-#: What goes along with each beat of windows, as of `load_tag`.
-_CUT = "base", "signal", "final", "step_even", "step_odd", "spare"
 
 
 class Load(ExecutionUnit):
@@ -221,7 +217,8 @@ class Load(ExecutionUnit):
         word = Signal.like(tag.base)        # address of the word that the beat belongs to
         taken = Signal()
         word_ends = Signal()
-        window = self._elaborate_windows(m)
+        window = (windows(m, arch, beats, self.o.ready) if arch.load_windows
+                  else no_windows(self.o.ready))
         m.d.comb += [
             beats.ready.eq(window.ready),
             taken.eq(beats.valid & beats.ready & ~window.wanted),
@@ -307,107 +304,3 @@ class Load(ExecutionUnit):
             with m.If(self.o.ready & repeats & ((ends & slot) == beat)):
                 m.d.sync += content.word_select(slot, self.arch.bus_bits).eq(
                     self.read.beats.payload.data)
-
-    def _elaborate_queue(self, m, wanted):
-        """The beats of windows, which wait until windows are made of them: (the queue, its output,
-        its room, whether it holds any)."""
-        arch, beats = self.arch, self.read.beats
-        layout = data.StructLayout({"data": arch.bus_bits, "starts": 1, "stops": 1, **{
-            name: load_tag(arch)[name].shape for name in _CUT}})
-        m.submodules.queue = queue = ItemQueue(width=layout.size, depth=CUT_BEATS)
-        item = Signal(layout)
-        head = Signal(layout)
-        level = Signal(range(CUT_BEATS + 1), name="queue_level")
-        room = Signal(name="queue_room", init=1)
-        holds = Signal(name="queue_holds")
-        leaves = queue.o.valid & queue.o.ready
-        m.d.comb += [
-            *(item[name].eq(beats.payload.tag[name]) for name in _CUT),
-            item.data.eq(beats.payload.data),
-            item.starts.eq(beats.payload.starts & beats.payload.first),
-            item.stops.eq(beats.payload.stops & beats.payload.ends),
-            queue.write.eq(beats.valid & room & wanted), queue.item.eq(item),
-            head.eq(queue.o.payload),
-        ]
-        with m.If(queue.write & ~leaves):
-            m.d.sync += [level.eq(level + 1), holds.eq(1), room.eq(level != CUT_BEATS - 1)]
-        with m.Elif(leaves & ~queue.write):
-            m.d.sync += [level.eq(level - 1), holds.eq(level != 1), room.eq(1)]
-        return queue, head, room, holds
-
-    def _elaborate_windows(self, m):
-        """Words that are windows of a run's bytes. Returns signals: a beat may be taken (`ready`),
-        it is one of windows (`wanted`), such beats wait (`holds`); a word waits for the output
-        (`full`), it `leaves`, and is the run's last (`ends`); its `address`, `signal` and bytes
-        (`word`)."""
-        arch, beats = self.arch, self.read.beats
-        if not arch.load_windows:
-            return SimpleNamespace(ready=self.o.ready, wanted=Const(0), full=Const(0),
-                                   holds=Const(0))
-        wanted = Signal(name="window_wanted")
-        m.d.comb += wanted.eq(beats.payload.tag.step_even.any())
-        queue, head, room, holds = self._elaborate_queue(m, wanted)
-        size, beat = arch.window_bytes, arch.beat_bytes
-        held = Signal(8 * (size + 2 * beat - 1), name="window_bytes", reset_less=True)
-        ahead = Signal(signed((size + 127 + 2 * beat).bit_length() + 1), name="window_ahead",
-                       init=-size)
-        full, thin, odd = (Signal(name=f"window_{name}") for name in ("full", "thin", "odd"))
-        wide = Signal(name="window_room", init=1)
-        # The run of the next word has all its beats (`drains`); a beat of the run after it is
-        # there (`later`), and is its last one.
-        drains, later, later_stops = (Signal(name=f"window_{name}") for name in (
-            "drains", "later", "later_stops"))
-        now, after, following = (Signal.like(head, name=f"window_of{name}", reset_less=True)
-                                 for name in ("", "_later", "_next"))
-        address = Signal.like(head.base, name="window_address", reset_less=True)
-        taken, leaves, ends, over, odd_next = (Signal(name=f"window_{name}") for name in (
-            "taken", "leaves", "ends", "over", "odd_next"))
-        left, then = Signal.like(ahead, name="window_left"), Signal.like(ahead, name="window_then")
-        place = (beat - 1).bit_length()
-        m.d.comb += [
-            leaves.eq(full & self.o.ready),
-            # where it is full: after the run's last word there are its spare bytes, and a beat
-            ends.eq(drains & (ahead[:place] == now.spare) & (ahead[place] == later)),
-            over.eq(leaves & ends),
-            queue.o.ready.eq(wide | (leaves & (thin | (ends & later)))),
-            taken.eq(queue.o.valid & queue.o.ready),
-            left.eq(Mux(over, Mux(later, beat - size, -size), Mux(
-                leaves, ahead - Mux(odd, now.step_odd, now.step_even), ahead))),
-            then.eq(Mux(taken, left + beat, left)),
-            odd_next.eq((odd ^ leaves) & ~over),
-            following.eq(Mux(over & later, after, Mux(taken & (over | ~drains), head, now))),
-        ]
-        m.d.sync += now.eq(following)
-        with m.If(taken):
-            m.d.sync += [held.eq(Cat(held, head.data)[-len(held):]), after.eq(head)]
-        # Runs begin and end; at most one beat is there beyond the run of the next word.
-        with m.If(over & later):
-            m.d.sync += [address.eq(after.base), drains.eq(later_stops | (taken & head.stops)),
-                         later.eq(later_stops & taken), later_stops.eq(head.stops)]
-        with m.Elif(over | ~drains):
-            m.d.sync += drains.eq(taken & head.stops)
-            with m.If(taken & head.starts):
-                m.d.sync += address.eq(head.base)
-            with m.Elif(leaves):
-                m.d.sync += address.eq(address + 1)
-        with m.Else():
-            with m.If(taken):
-                m.d.sync += [later.eq(1), later_stops.eq(head.stops)]
-            with m.If(leaves):
-                m.d.sync += address.eq(address + 1)
-        with m.If(taken | leaves):
-            m.d.sync += [
-                ahead.eq(then), odd.eq(odd_next), full.eq(then >= 0), wide.eq(then < beat),
-                thin.eq(then < Mux(odd_next, following.step_odd, following.step_even) + beat),
-            ]
-        # It begins 2 * beat - 1 - ahead bytes after the first one that is held. In steps, which
-        # synthesis makes multiplexers of; of a shift it makes ten times as many LUTs.
-        word = held
-        for bit in reversed(range((2 * beat - 1).bit_length())):
-            step = Signal(8 * (size + (1 << bit) - 1), name=f"window_step_{bit}")
-            m.d.comb += step.eq(Mux(ahead[bit], word, word[8 << bit:]))
-            word = step
-        return SimpleNamespace(
-            ready=Mux(wanted, room, ~(holds | drains) & self.o.ready), wanted=wanted, full=full,
-            holds=holds, leaves=leaves, ends=ends, address=address,
-            signal=Mux(now.final, now.signal, 0), word=word)

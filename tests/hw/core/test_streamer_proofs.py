@@ -152,7 +152,7 @@ def test_load_brings_each_beat_once_into_its_word(arch, tmp_path):
 
 
 @pytest.mark.parametrize("old, new", [
-    ("SimpleNamespace(ready=self.o.ready,", "SimpleNamespace(ready=Const(1),"),
+    ("no_windows(self.o.ready)", "no_windows(Const(1))"),
     ("m.d.sync += self.o.valid.eq(0)", "pass"),
     ("m.d.comb += self.upcoming.eq(self.o.payload.memory)", "pass"),
     ("m.d.comb += self.upcoming_odd.eq(self.o.payload.address[0])", "pass"),

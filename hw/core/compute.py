@@ -34,7 +34,7 @@ from .accumulator import AccumulatorColumn
 from .array import SystolicArray
 from .blocks import place
 from .feeder import WeightFeeder
-from .near_passes import NearPasses
+from .near_passes import NearPasses, ShortDelay
 from .result_address import ResultAddress
 from .streamer import PixelStreamer
 from .unit import ExecutionUnit, keep
@@ -471,7 +471,6 @@ class Compute(ExecutionUnit):
         control = Signal(data.StructLayout({
             "enable": 1, "first": 1, "valid": 1, "address": range(arch.accumulator_depth),
             **({"double": 1} if arch.counts_more else {})}))
-        near = near_rows(arch)
         def after(value):
             register = Signal.like(value, reset_less=True)
             m.d.sync += register.eq(value)
@@ -487,22 +486,10 @@ class Compute(ExecutionUnit):
             now = pixels.first_pass | Const(arch.wide_weights, 1)
             m.d.comb += control.double.eq(after(after(now & flow.fields["double"])))
         # sums of near rows come earlier
-        soon = after(after(Mux(pixels.step, flow.near.rows, 0))) if near else Const(0, 0)
-        taps = {self._to_column - 1 - arch.rows + rows: n for n, rows in enumerate(near)}
-        early = []
+        rows = after(after(Mux(pixels.step, flow.near.rows, 0))) if near_rows(arch) else Const(0, 0)
+        line = ShortDelay(arch, self._to_column - 1, rows, reset_less=True)
         for stage in range(2, self._to_column):
-            delayed = Signal.like(control, name=f"control_{stage}", reset_less=True)
-            m.d.sync += delayed.eq(control)
-            if stage in taps:
-                early.append((control, soon[taps[stage]] & control.enable))
-                m.d.sync += delayed.enable.eq(control.enable & ~soon[taps[stage]])
-            if stage == self._to_column - 1:
-                for other, flag in early:
-                    with m.If(flag):
-                        m.d.sync += delayed.eq(other)
-            if near and stage < max(taps):
-                soon = after(soon)
-            control = delayed
+            control = line.stage(m, stage, control, "control")
         return control
 
     def _elaborate_sums(self, m, control):
@@ -530,25 +517,12 @@ class Compute(ExecutionUnit):
                 | Mux(pixels.finish, flow.late, 0)),
             giving.done.eq(pixels.finish),
         ]
-        near, columns = near_rows(self.arch), near_columns(self.arch)
-        # From the last number of stages on, tokens pass the columns; those of near rows go there at
-        # once.
+        columns = near_columns(self.arch)
+        # From the last number of stages on, tokens pass the columns.
         through = self.latency - (columns_behind(columns[0], self.arch) if columns else 0)
-        taps = {through - 1 - self.arch.rows + rows: n for n, rows in enumerate(near)}
-        soon = Mux(pixels.step, flow.near.rows, 0)
-        early = []
+        line = ShortDelay(self.arch, through - 1, Mux(pixels.step, flow.near.rows, 0))
         for stage in range(self.latency):
-            delayed = Signal.like(giving, name=f"giving_{stage}")
-            m.d.sync += delayed.eq(giving)
-            if stage in taps:
-                early.append(Mux(soon[taps[stage]], giving.as_value(), 0))
-                m.d.sync += delayed.eq(Mux(soon[taps[stage]], 0, giving.as_value()))
-            if early and stage == through - 1:
-                m.d.sync += delayed.eq(reduce(or_, early, giving.as_value()))
-            if near and stage < max(taps):
-                before, soon = soon, Signal.like(flow.near.rows, name=f"giving_near_{stage}")
-                m.d.sync += soon.eq(before)
-            giving = delayed
+            giving = line.stage(m, stage, giving, "giving")
             if stage == word_latency(self.arch) - 1:
                 m.d.comb += flow.gone.eq(giving.done)
             for number, count in enumerate(columns):

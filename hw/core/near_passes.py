@@ -4,13 +4,55 @@ from functools import reduce
 from operator import or_
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.lib import data
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.near import near_rows
 from systolith.hw.spec.timing import REVISIT
 
 from .streamer import PixelStreamer
 
-__all__ = ["NearPasses"]
+__all__ = ["NearPasses", "ShortDelay"]
+
+
+class ShortDelay:
+    """A delay line of what goes along with words: that of words for near rows leaves out as many
+    stages as they skip rows, and comes to the stage `end` at once. It meets nothing there, as
+    `NearPasses` keeps words apart.
+
+    Parameters
+    ----------
+    arch : Arch
+    end : int
+        The number of a stage.
+    rows : Value
+        `NearPasses.rows`, with the word whose part enters the line's first stage; 0 without a word.
+    reset_less : bool
+        Of the line's registers.
+    """
+
+    def __init__(self, arch: Arch, end: int, rows: Value, reset_less: bool = False) -> None:
+        self.end, self.rows, self.reset_less = end, rows, reset_less
+        self.taps = {end - arch.rows + near: n for n, near in enumerate(near_rows(arch))}
+        self.early: list[tuple[data.View, Value]] = []      # with whether it leaves the line there
+
+    def stage(self, m: Module, number: int, entering: data.View, name: str) -> data.View:
+        """What `entering` is a cycle later; stages are asked for in order."""
+        delayed = Signal.like(entering, name=f"{name}_{number}", reset_less=self.reset_less)
+        m.d.sync += delayed.eq(entering)
+        if number in self.taps:
+            leaves = self.rows[self.taps[number]]
+            self.early.append((entering, leaves))
+            with m.If(leaves):
+                m.d.sync += delayed.as_value().eq(0)
+        if number == self.end:
+            for other, comes in self.early:
+                with m.If(comes):
+                    m.d.sync += delayed.eq(other)
+        if self.taps and number < max(self.taps):
+            rows, self.rows = self.rows, Signal(
+                len(self.rows), name=f"{name}_near_{number}", reset_less=self.reset_less)
+            m.d.sync += self.rows.eq(rows)
+        return delayed
 
 
 class NearPasses:

@@ -70,6 +70,8 @@ EXPECTED = (
     r"needs finer multipliers than the chip's \d+ bits, .* set post\.multiplier_bits",
     # So may they want finer biases, where a step of the sums is many of the results.
     r"the chip holds only \d+ fraction bits of a bias; set post\.bias_fraction",
+    # Random chips count as few as 64 tokens.
+    r"a unit would be \d+ tokens ahead of another one, and the chip counts \d+; set control\.",
 )
 
 

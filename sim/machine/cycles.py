@@ -23,12 +23,7 @@ from systolith.hw.spec import timing
 from systolith.hw.spec.counts import Counts
 from systolith.hw.spec.instruction import Instruction
 from systolith.hw.spec.isa import Destination, Memory, Opcode, Pooling, Unit
-from systolith.hw.spec.loops import (
-    chunk_count,
-    moved_bytes,
-    pixels,
-    run_bytes,
-)
+from systolith.hw.spec.loops import chunk_count, moved_bytes, pixels, run_bytes
 from systolith.hw.spec.memories import loaded_bytes
 from systolith.hw.spec.near import columns_behind, last_column, near_columns, skipped_rows
 from systolith.hw.spec.numbers import PAGE_BYTES
@@ -37,6 +32,7 @@ from systolith.hw.spec.registers import COUNTED, UnitState
 
 from .activity import Activity
 from .array_passes import ArrayPasses
+from .bursts import bursts_of, item_beats, stored_runs
 from .events import At, Channel, Events
 from .windows import Run, Windows
 
@@ -95,7 +91,6 @@ class _Model:
         # of each number of near columns, and of all: how many, cycles from their last sum to all
         self.near = [(columns, columns_behind(columns, self.arch))
                      for columns in (*near_columns(self.arch), self.arch.columns)]
-        self.limit = timing.burst_limit(self.arch)
         self.code_beats = self.arch.instruction_bytes // self.arch.beat_bytes
         self.delivery = {opcode: (timing.delivery_beats(self.arch, opcode),
                                   timing.delivery_cycles(self.arch, opcode)) for opcode in Opcode}
@@ -129,6 +124,9 @@ class _Model:
         self.cut_ends = Channel()
         self.items = Channel()             # an item can be pushed
         self.item_room = Channel([0] * timing.ITEMS)
+        # (offered, beats, bursts left of the run, instruction or 0, whether it ends that), and when
+        # it was taken
+        self.storing, self.stored = Channel(), Channel()
 
         self.times: list[tuple[int, int] | None] = [None] * len(program.instructions)
         self.activity = {unit: Activity() for unit in Unit}
@@ -148,7 +146,8 @@ class _Model:
 
     def run(self):
         self.events.run([self._fetch(), self._execute(), *map(self._deliver, Unit), self._load(),
-                         self._read(), self._cut(), self._array(), self._post(), self._store()])
+                         self._read(), self._cut(), self._array(), self._post(), self._store(),
+                         self._store_beats()])
         return self._timing()
 
     # Tokens.
@@ -289,18 +288,6 @@ class _Model:
 
     # Load: the front requests bursts, the read channel delivers beats, the back writes words.
 
-    def _bursts_of(self, address, beats):
-        """Beats of each burst of a run; bursts end at multiples of the limit."""
-        position = address // self.arch.beat_bytes
-        end = position + beats
-        while position < end:
-            until = min(end, (position // self.limit + 1) * self.limit)
-            yield until - position
-            position = until
-
-    def _word_beats(self, code):
-        return loaded_bytes(code, self.arch) // self.arch.beat_bytes
-
     def _load(self):
         popped = offered = 0    # the last instruction, and run, was handed on
         while True:
@@ -319,7 +306,8 @@ class _Model:
                 if row == code.rows - 1:
                     self._free(Unit.LOAD, popped + 1)
                 offered = popped
-                for burst in self._bursts_of(code.address + row * code.row_stride, beats):
+                for burst in bursts_of(self.arch, code.address + row * code.row_stride,
+                                       beats):
                     offered += 2
                     for _ in range(timing.load_share(self.arch, beats)):
                         offered = max(offered, (yield self.load_room))
@@ -348,7 +336,7 @@ class _Model:
                     word_taken = yield self.cut_ends
                 if not code.step_even:
                     load.wait(UnitState.TOKENS, max(here, load.end) + 1, granted - 1, giver)
-                size = self._word_beats(code)
+                size = loaded_bytes(code, self.arch) // self.arch.beat_bytes
                 left = moved_bytes(code, self.arch) // self.arch.beat_bytes
                 self.cuts += code.step_even > 0
             share = timing.load_share(self.arch,
@@ -525,71 +513,85 @@ class _Model:
             activity.add(here, written)
             self.times[number] = (start, written)
 
-    # Store.
+    # Store: the front makes runs and their bursts, the back begins bursts and makes their beats.
 
     def _store(self):
-        popped = begun = taken = 0      # the last instruction was handed on; the last burst begun,
-                                        # and taken from the front half
-        made = entered = 0          # the last beat; that before the last burst that was begun early
-        responses = deque([0] * timing.STORE_BURSTS)
-        activity = self.activity[Unit.STORE]
+        popped = taken = 0              # the last run was handed on, its last burst was taken
         while True:
             visible, number, code = yield self.code[Unit.STORE]
             here = max(visible, popped + 1)
             granted = yield from self._take(Unit.STORE, code)
-            ready, start = here + 1, 0
-            size = self.arch.raw_bytes if code.raw else self.arch.group_bytes
-            item_beats = max(1, size // self.arch.beat_bytes)
-            beat, item = 0, None
-            runs = self._runs(code, item_beats)
+            wanted = here, granted, self.activity[Unit.STORE].giver
+            ready, first = here + 1, None
+            runs = stored_runs(code, self.arch)
             for left, (address, beats) in zip(reversed(range(len(runs))), runs, strict=True):
                 popped = max(ready, granted, taken)
                 ready = popped + 2
                 offered = popped + 2
-                if not start:
-                    start = popped
-                    last, response = self.answers
-                    activity.wait(UnitState.MEMORY, last, min(response, start))
-                    activity.wait(UnitState.TOKENS, max(here + 1, activity.end + 1), granted - 1,
-                                  activity.giver)
+                if first is None:
+                    first = wanted, popped, number, code
                 if not left:
                     self._free(Unit.STORE, popped + 1)
-                for place, burst in enumerate(self._bursts_of(address, beats)):
-                    room = responses.popleft() + 1
-                    early = max(offered, room, entered + 1)
-                    if place and early <= made:     # while the one before has beats to make
-                        begun, entered = early, made
-                    else:
-                        if item is None:
-                            item = (yield self.items) + 2
-                        begun = max(made + 1, start + 1)
-                        activity.wait(UnitState.UNIT, begun, item - 1)
-                        begun = max(begun, item, offered)
-                        activity.wait(UnitState.MEMORY, begun, room - 1)
-                        made = begun = max(begun, room)
-                    taken = begun + 1
+                bursts = [*bursts_of(self.arch, address, beats)]
+                for rest, burst in zip(reversed(range(len(bursts))), bursts, strict=True):
+                    last = not left and not rest
+                    self._put(self.storing, (offered, burst, rest, first, last))
+                    first = 0
+                    taken = yield self.stored
                     offered = taken + 2
-                    for _ in range(burst):
-                        if item is None:
-                            item = (yield self.items) + 2
-                            activity.wait(UnitState.UNIT, made + 1, item - 1)
-                        made = max(made + 1, item)
-                        beat += 1
-                        if beat == item_beats:
-                            beat, item = 0, None
-                            self._put(self.item_room, made + 1)
-                    # responses are not accepted in two cycles that follow each other
-                    response = max(made + 1 + self.latency, response + 2)
-                    responses.append(response)
-            self._give(Unit.STORE, code, response + 1)
-            activity.add(here, response + (code.signal != 0))
-            self.answers = (made + 1, response)
-            self.times[number] = (start, response + 1)
 
-    def _runs(self, code, item_beats):
-        """[(address, beats)] of the runs that bursts may span."""
-        rows = [code.address + row * code.row_stride for row in range(code.rows)]
-        if code.burst:
-            return [(address, code.items * item_beats) for address in rows]
-        return [(address + item * code.item_stride, item_beats)
-                for address in rows for item in range(code.items)]
+    def _store_beats(self):
+        made = entered = 0      # the last beat; that before the last burst that was begun early
+        following, early = None, None       # a burst of the same run; when it was begun, if early
+        responses = deque([0] * timing.STORE_BURSTS)
+        activity = self.activity[Unit.STORE]
+        while True:
+            offered, burst, rest, first, last = following or (yield self.storing)
+            if first:
+                (here, granted, giver), start, number, code = first
+                size, beat, item = item_beats(code, self.arch), 0, None
+                ended, response = self.answers
+                activity.wait(UnitState.MEMORY, ended, min(response, start))
+                activity.wait(UnitState.TOKENS, max(here + 1, activity.end + 1), granted - 1,
+                              giver)
+            room = responses.popleft() + 1
+            if early is None:
+                if item is None:
+                    item = (yield self.items) + 2
+                begun = max(made + 1, start + 1)
+                activity.wait(UnitState.UNIT, begun, item - 1)
+                begun = max(begun, item, offered)
+                activity.wait(UnitState.MEMORY, begun, room - 1)
+                made = max(begun, room)
+                self._put(self.stored, made + 1)
+            following = early = None
+            if rest:            # the next burst may be begun while this one has beats to make
+                following = yield self.storing
+                could = max(following[0], responses[0] + 1, entered + 1)
+            for _ in range(burst):
+                if item is None:
+                    if following and early is None and not self.items:
+                        yield At(could, Unit.STORE)
+                        if not self.items:      # beats are left then
+                            early = could
+                            self._put(self.stored, early + 1)
+                    item = (yield self.items) + 2
+                    activity.wait(UnitState.UNIT, made + 1, item - 1)
+                made = max(made + 1, item)
+                beat += 1
+                if beat == size:
+                    beat, item = 0, None
+                    self._put(self.item_room, made + 1)
+                if following and early is None and could <= made:
+                    early = could
+                    self._put(self.stored, early + 1)
+            if early is not None:
+                entered = made
+            # responses are not accepted in two cycles that follow each other
+            response = max(made + 1 + self.latency, response + 2)
+            responses.append(response)
+            if last:
+                self._give(Unit.STORE, code, response + 1)
+                activity.add(here, response + (code.signal != 0))
+                self.answers = (made + 1, response)
+                self.times[number] = (start, response + 1)

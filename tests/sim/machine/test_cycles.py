@@ -149,6 +149,40 @@ def test_the_model_is_the_core_to_the_cycle(arch):
     assert by_model(jobs) == by_core(rtl.simulate(core_verilog(arch), jobs))
 
 
+def starved_program(arch, seed):
+    """POSTs of few items and STOREs of runs and bursts that these do not fill: which unit gets its
+    next instruction first depends on when STORE is done with its runs, not with their items."""
+    draw = random.Random(f"starved {seed}")
+    posts = [draw.choice((1, 1, 1, 2, 3)) for _ in range(draw.randint(3, 9))]
+    items, stores = sum(posts), []
+    while items:
+        rows = draw.choice([rows for rows in (1, 2, 2, 3) if rows <= items])
+        stores.append((rows, draw.randint(1, items // rows)))
+        items -= rows * stores[-1][1]
+    code = [Instruction(Opcode.LOAD, signal=1 << Unit.POST,
+                        fields={"memory": Memory.WEIGHT, "words": 100})]
+    posts = [Instruction(Opcode.POST, fields={"raw": 1, "out_x": count,
+                                              "destination": Destination.STORE})
+             for count in posts]
+    posts[0].wait = 1 << Unit.LOAD
+    stores = [Instruction(Opcode.STORE, fields={
+        "raw": 1, "rows": rows, "items": count, "burst": 1, "address": 4096 * n,
+        "row_stride": 256}) for n, (rows, count) in enumerate(stores)]
+    while posts or stores:
+        code.append((posts if posts and (not stores or draw.random() < 0.5) else stores).pop(0))
+    return program(arch, code)
+
+
+@pytest.mark.parametrize("burst_beats", [4, 16])
+def test_stores_make_way_before_their_items_have_come(burst_beats):
+    arch = Arch(rows=4, columns=4, post_lanes=4, queue_depth=5, bus_bits=32,
+                burst_beats=burst_beats, activation_depth=64, accumulator_depth=60,
+                weight_depth=200, parameter_depth=12)
+    jobs = [rtl.Job(starved_program(arch, seed), [rtl.Run()], latency=(1, 7)[seed % 2])
+            for seed in range(60)]
+    assert by_model(jobs) == by_core(rtl.simulate(core_verilog(arch), jobs))
+
+
 def test_a_pass_of_one_pixel_before_one_from_the_top():
     arch = ARCHS[-1]
     made = program(arch, [Instruction(Opcode.ARRAY, fields={}),

@@ -1,8 +1,8 @@
 """Running a build: by the golden model, the instruction-level simulator, or the core itself."""
 
-import math
 import zipfile
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,8 @@ from systolith.sim.machine.compare import (
 from systolith.sim.machine.cycles import cycles as model_cycles
 from systolith.sim.machine.host import pack_inputs, unpack_outputs
 from systolith.sim.machine.iss import Simulator
-from systolith.sim.rtl.core import LONG, Job, Run
-from systolith.sim.rtl.core import simulate as simulate_rtl
+from systolith.sim.rtl.core import LONG, Job, Run, clocks_per_second, simulate_parts
+from systolith.sim.rtl.cplusplus import processors
 
 from .build import Build
 
@@ -32,8 +32,10 @@ __all__ = ["ENGINES", "Arrays", "Codes", "Simulation", "encode", "first_images",
            "image_of", "read_arrays", "runs_of", "simulate", "write_arrays"]
 
 ENGINES = ("golden", "isa", "rtl")
-#: Images that the golden model takes at once, and runs in one start of the RTL simulation.
-_GOLDEN_BATCH, _RTL_BATCH = 256, 16
+#: Images that the golden model takes at once.
+_GOLDEN_BATCH = 256
+#: The most runs in one start of the RTL simulation, and cycles.
+_RUNS, _CYCLES = 64, 800_000
 
 #: A batch [N, ...], or {ONNX input: batch}.
 Arrays = np.ndarray | dict[str, np.ndarray]
@@ -92,7 +94,7 @@ class Simulation(Counted):
     comparison : Comparison or None
         Every layer's results against the golden model; None for the golden model itself.
     clocks_per_second : float or None
-        Of the RTL simulation.
+        Of the RTL simulation, on all processors that it used.
     """
     engine: str
     images: int
@@ -312,30 +314,39 @@ def _run_isa(build, codes, golden, found, progress):
     return {name: np.concatenate(items)[:found.images] for name, items in outputs.items()}
 
 
+def _runs_of_a_simulation(runs, cycles):
+    """How many of so many runs a simulation makes before its results are compared: a share of each
+    processor where that pays, and no more than results of some million cycles fill memory."""
+    if runs * cycles <= LONG["-O0"]:
+        return min(runs, _RUNS)
+    return max(1, min(_RUNS, _CYCLES // cycles, -(-runs // processors())))
+
+
 def _run_rtl(build, verilog, codes, golden, found, waves, latency, progress):
     program, host = build.program, build.program.host
     places, found.comparison = locate(program), Comparison()
     outputs: dict[str, list] = {}
     reads = [(host.output_offset, host.output_bytes)]
-    clocks, seconds, runs = 0, 0.0, []
     starts = runs_of(program, found.images)
-    batch = len(starts) if waves is not None else _RTL_BATCH * build.arch.cores
-    optimize = next(option for option, most in LONG.items()
-                    if len(starts) * found.cycles_model <= most)
+    total = len(starts) * found.cycles_model
+    optimize = next(option for option, most in LONG.items() if total <= most)
+    size = _runs_of_a_simulation(len(starts), found.cycles_model) * build.arch.cores
+    shares = [starts] if waves is not None else [
+        starts[start:start + size] for start in range(0, len(starts), size)]
+    jobs = [[Job(program=program, latency=latency, runs=[
+        Run(writes=[(host.input_offset, pack_inputs(program, image_of(codes, numbers)))],
+            reads=reads) for numbers in mine])] for mine in shares]
+    made, runs = [], []
     with progress.step(f"The core in Verilator, {found.images:,} images", found.images) as done:
-        for start in range(0, len(starts), batch):
-            mine = starts[start:start + batch]
-            job = Job(program=program, latency=latency, runs=[
-                Run(writes=[(host.input_offset, pack_inputs(program, image_of(codes, numbers)))],
-                    reads=reads) for numbers in mine])
-            simulation = simulate_rtl(verilog, [job], waves=waves, optimize=optimize)
-            for numbers, run in zip(mine, simulation.runs[0], strict=True):
-                run.check()
-                _collect(build, found, places, golden, numbers,
-                         results_from_trace(run.trace, places, build.arch), run.outputs[0], outputs)
-                runs.append(run)
-            clocks, seconds = clocks + simulation.clocks, seconds + simulation.seconds
-            done(int(mine[-1][-1]) + 1)
+        with closing(simulate_parts(verilog, jobs, waves=waves, optimize=optimize)) as results:
+            for mine, simulation in zip(shares, results, strict=True):
+                for numbers, run in zip(mine, simulation.runs[0], strict=True):
+                    run.check()
+                    _collect(build, found, places, golden, numbers, results_from_trace(
+                        run.trace, places, build.arch), run.outputs[0], outputs)
+                    runs.append(replace(run, trace=[]))
+                made.append(replace(simulation, runs=[]))
+                done(int(mine[-1][-1]) + 1)
     found.run = max(runs, key=lambda run: run.cycles)
-    found.clocks_per_second = clocks / seconds if seconds else math.nan
+    found.clocks_per_second = clocks_per_second(made)
     return {name: np.concatenate(items)[:found.images] for name, items in outputs.items()}

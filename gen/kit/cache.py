@@ -9,7 +9,7 @@ import fcntl
 import json
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,21 +33,37 @@ def cache_folder(kind: str) -> Path:
     return folder
 
 
-def cached(kind: str, key: str, make: Callable[[], Any]) -> Any:
+def cached(kind: str, key: str, make: Callable[[], Any], most: int | None = None) -> Any:
     """The plain data that are kept for a key, or else those that `make` gives, which are then kept.
 
-    Nothing is kept where `make` raises. A file that is damaged is made anew.
+    Nothing is kept where `make` raises. A file that is damaged is made anew. Of more than `most`
+    files of a kind those that were not used for longest are removed.
     """
     path = cache_folder(kind) / f"{key}.json"
     found = _read(path)
     if found is not None:
+        with suppress(OSError):
+            os.utime(path)
         return found[0]
     with _alone(path):
         found = _read(path)
         if found is None:
             found = [make()]
             write_file(path, json.dumps(found))
+    if most is not None:
+        _prune(path.parent, most)
     return found[0]
+
+
+def _prune(folder, most):
+    """A file that another process removes at the same time counts as the oldest."""
+    def used(file):
+        with suppress(OSError):
+            return file.stat().st_mtime
+        return 0.0
+    for file in sorted(folder.glob("*.json"), key=used, reverse=True)[most:]:
+        file.unlink(missing_ok=True)
+        file.with_suffix(".lock").unlink(missing_ok=True)
 
 
 def _read(path):

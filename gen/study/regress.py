@@ -25,7 +25,6 @@ from xml.etree import ElementTree
 
 import numpy as np
 from systolith.gen.chip.toml import load_chip
-from systolith.gen.chip.verilog import core_verilog
 from systolith.gen.compile.compile import compile_graph
 from systolith.gen.compile.tokens import synchronize
 from systolith.gen.kit.errors import UserError
@@ -43,6 +42,7 @@ from systolith.sim.rtl.verilate import SimulationError
 
 from .coverage import Covered
 from .judge import check_order, difference, wrong_cycles
+from .known_cores import core_verilog
 from .trouble import in_trouble, kind_of, told, vain_reset, wrong_end
 
 __all__ = ["EXPECTED", "Case", "chip", "regress"]
@@ -190,7 +190,8 @@ def _random_chips(count):
     seen: set[str] = set()
     while len(seen) < len(_OPTIONS) or len(fresh) + len(others) < count:
         name = f"random-{len(fresh) + len(others)}"
-        has = {field for field in _OPTIONS if getattr(chip(name), field)} - seen
+        arch = chip(name)
+        has = {field for field in _OPTIONS if getattr(arch, field)} - seen
         (fresh if has else others).append(name)
         seen |= has
     return (fresh + others)[:max(count, len(fresh))]

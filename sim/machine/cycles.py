@@ -124,7 +124,7 @@ class _Model:
         self.cut_ends = Channel()
         self.items = Channel()             # an item can be pushed
         self.item_room = Channel([0] * timing.ITEMS)
-        # (offered, beats, bursts left of the run, instruction or 0, whether it ends that), and when
+        # (offered, beats, bursts left of the run, instruction or (), whether it ends that), and when
         # it was taken
         self.storing, self.stored = Channel(), Channel()
 
@@ -522,7 +522,8 @@ class _Model:
             here = max(visible, popped + 1)
             granted = yield from self._take(Unit.STORE, code)
             wanted = here, granted, self.activity[Unit.STORE].giver
-            ready, first = here + 1, None
+            ready = here + 1
+            first: tuple | None = None      # what the first burst brings along
             runs = stored_runs(code, self.arch)
             for left, (address, beats) in zip(reversed(range(len(runs))), runs, strict=True):
                 popped = max(ready, granted, taken)
@@ -536,7 +537,7 @@ class _Model:
                 for rest, burst in zip(reversed(range(len(bursts))), bursts, strict=True):
                     last = not left and not rest
                     self._put(self.storing, (offered, burst, rest, first, last))
-                    first = 0
+                    first = ()
                     taken = yield self.stored
                     offered = taken + 2
 

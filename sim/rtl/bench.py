@@ -4,11 +4,13 @@ The executable runs in a process of its own, whose commands go through a pipe: a
 transfer, a wait for the core. What the core does meanwhile, and how, is in `commands.cpp`.
 """
 
+import math
 import os
 import select
 import struct
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -30,6 +32,8 @@ WINDOW_BASE = 0x4000_3000
 #: Commands, and kinds of transfers.
 _RESET, _CLOCKS, _FAULT, _ACCESS, _TRANSFER, _WAIT = range(6)
 _LOAD, _DUMP, _FILL, _LOG, _TRACE = 1, 2, 3, 4, 5
+#: Seconds until a simulation that is to stop does.
+_POLL = 0.2
 
 
 @dataclass
@@ -127,21 +131,26 @@ class SimulatedTransport:
         FST file to write, where the executable can.
     timeout : float or None
         Seconds from now after which it is ended.
+    stop : threading.Event or None
+        When it is set, what runs is ended soon.
 
     A context, whose end is the simulation's. What is called raises SimulationError where the
-    simulation has failed or the time is up.
+    simulation has failed, the time is up or it is to stop.
 
     Attributes
     ----------
-    clocks, seconds : int, float
-        Simulated while waiting for the core, and what that took.
+    clocks : int
+        Simulated while waiting for the core.
+    spans : list of (start, end)
+        Of each of these waits, in seconds of `time.perf_counter`.
     """
 
     def __init__(self, executable: Path, folder: Path, *, waves: Path | None = None,
-                 timeout: float | None = None):
+                 timeout: float | None = None, stop: threading.Event | None = None):
         self.window_base = 0
-        self.clocks, self.seconds = 0, 0.0
-        self._folder, self._timeout = folder, timeout
+        self.clocks = 0
+        self.spans: list[tuple[float, float]] = []
+        self._folder, self._timeout, self._stop = folder, timeout, stop
         self._until = None if timeout is None else time.monotonic() + timeout
         self._log = tempfile.TemporaryFile()
         commands, self._commands = os.pipe()
@@ -186,6 +195,18 @@ class SimulatedTransport:
     def _left(self):
         return None if self._until is None else max(0.0, self._until - time.monotonic())
 
+    def _wait(self):
+        """For an answer."""
+        while self._until is not None or self._stop is not None:
+            left = self._left()
+            soon = left if self._stop is None else min(_POLL, math.inf if left is None else left)
+            if select.select([self._answers], [], [], soon)[0]:
+                return
+            if self._stop is not None and self._stop.is_set():
+                raise SimulationError("the simulation was stopped")
+            if self._left() == 0:
+                raise self._late()
+
     def _late(self):
         return SimulationError(f"the simulation took longer than {self._timeout} s")
 
@@ -204,9 +225,7 @@ class SimulatedTransport:
         try:
             os.write(self._commands, data)
             while len(answer) < 12:
-                if self._until is not None and not select.select(
-                        [self._answers], [], [], self._left())[0]:
-                    raise self._late()
+                self._wait()
                 part = os.read(self._answers, 12 - len(answer))
                 if not part:
                     raise self._failed()
@@ -244,7 +263,8 @@ class SimulatedTransport:
         """Until the core's interrupt, or `limit` cycles."""
         clocks, low, high = self._command(_WAIT, 0xFFFF_FFFF if limit is None else limit)
         self.clocks += clocks
-        self.seconds += (low | high << 32) / 1e9
+        now = time.perf_counter()
+        self.spans.append((now - (low | high << 32) / 1e9, now))
 
     def set_fault(self, fault: tuple | None, response: int = 2) -> None:
         """See `Job`."""

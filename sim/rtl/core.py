@@ -4,7 +4,10 @@ import math
 import os
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+import threading
+from collections import deque
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +19,12 @@ from systolith.hw.spec.widths import register_bits
 
 from .bench import Job, RtlRun, Run, SimulatedTransport, run_jobs
 from .coverage import Coverage, read
+from .cplusplus import processors
 from .device import DeviceError, memory_bytes
 from .verilate import SimulationError, build, run
 
-__all__ = ["LONG", "Job", "RtlRun", "Run", "Simulation", "build_bench", "build_core", "run_bench",
-           "simulate"]
+__all__ = ["LONG", "Job", "RtlRun", "Run", "Simulation", "build_bench", "build_core",
+           "clocks_per_second", "run_bench", "simulate", "simulate_parts"]
 
 #: The C++ compiler's optimization, and the most clocks for which it is the best: on a core of
 #: 16 x 16, "-O1" compiles for 4 CPU seconds more than "-O0" and makes runs four times as fast;
@@ -34,16 +38,23 @@ READ_ERROR, WRITE_ERROR, READ_SILENT, WRITE_SILENT, LAST, TWICE, LOST = range(1,
 
 @dataclass
 class Simulation:
-    """Results (a list of `RtlRun` for each job), the clocks and seconds that the runs took, and
-    what was covered, where that was counted."""
+    """Results (a list of `RtlRun` for each job), the clocks that the runs took and when these were
+    simulated, in seconds (start, end), and what was covered, where that was counted."""
     runs: list
     clocks: int
-    seconds: float
+    spans: list[tuple[float, float]]
     coverage: Coverage | None = None
 
-    @property
-    def clocks_per_second(self) -> float:
-        return self.clocks / self.seconds if self.seconds else 0.0
+
+def clocks_per_second(found: Iterable[Simulation]) -> float:
+    """Of simulations that may have run at the same time: all their clocks, by the seconds in which
+    at least one of them ran; NaN where that is none."""
+    found = list(found)
+    seconds, until = 0.0, -math.inf
+    for start, end in sorted(span for one in found for span in one.spans):
+        seconds += max(0.0, end - max(start, until))
+        until = max(until, end)
+    return sum(one.clocks for one in found) / seconds if seconds else math.nan
 
 
 def build_core(verilog: str, arch: Arch, *, window_bytes: int = 0, waves: bool = False,
@@ -66,7 +77,7 @@ def build_core(verilog: str, arch: Arch, *, window_bytes: int = 0, waves: bool =
         flags=["--timescale", "1ns/1ns"], waves=waves, coverage=coverage, optimize=optimize,
         cache=cache,
         parameters={"DATA_BITS": arch.bus_bits, "ITEM_BITS": arch.item_bits,
-                    "SIZE_BITS": max(24, (memory_bytes(arch, window_bytes) - 1).bit_length()),
+                    "SIZE_BITS": max(20, (memory_bytes(arch, window_bytes) - 1).bit_length()),
                     **({"CORES": arch.cores, "REGISTER_BITS": register_bits(arch)}
                        if arch.cores > 1 else {})})
 
@@ -96,7 +107,8 @@ def run_bench(executable: Path, top: str, module: str, *, folder: Path,
 
 def simulate(verilog: str, jobs: Sequence[Job], *, waves: Path | str | None = None,
              strict: bool = True, coverage: bool = False, optimize: str = "-O0",
-             cache: Path | str | None = None, timeout: float | None = None) -> Simulation:
+             cache: Path | str | None = None, timeout: float | None = None,
+             stop: threading.Event | None = None) -> Simulation:
     """Run jobs, all for one chip, one after the other in one simulation.
 
     Parameters
@@ -114,6 +126,8 @@ def simulate(verilog: str, jobs: Sequence[Job], *, waves: Path | str | None = No
         See `verilate.build`, and `LONG` for what pays.
     timeout : float or None
         Seconds that the simulation may take.
+    stop : threading.Event or None
+        When another thread sets it, the simulation ends soon, with SimulationError.
 
     Returns a `Simulation`. Raises SimulationError.
     """
@@ -126,7 +140,7 @@ def simulate(verilog: str, jobs: Sequence[Job], *, waves: Path | str | None = No
     with tempfile.TemporaryDirectory(prefix="systolith-") as name:
         folder = Path(name)
         try:
-            with SimulatedTransport(executable, folder, timeout=timeout, waves=None
+            with SimulatedTransport(executable, folder, timeout=timeout, stop=stop, waves=None
                                     if waves is None else Path(waves).resolve()) as transport:
                 results = run_jobs(transport, jobs)
         except DeviceError as error:
@@ -138,7 +152,38 @@ def simulate(verilog: str, jobs: Sequence[Job], *, waves: Path | str | None = No
     if strict and broken:
         raise SimulationError("the core broke a rule of its memory bus (cycle, address, rule):\n"
                               + "\n".join(broken[:10]))
-    return Simulation(runs, transport.clocks, transport.seconds, counted)
+    return Simulation(runs, transport.clocks, transport.spans, counted)
+
+
+def simulate_parts(verilog: str, parts: Sequence[Sequence[Job]], *,
+                   waves: Path | str | None = None, optimize: str = "-O0"
+                   ) -> Generator[Simulation, None, None]:
+    """`simulate` for each of these lists of jobs, all for one chip, as many at a time as there are
+    processors; what comes of it, in order. `waves` are of a single list. Whoever stops reading
+    closes the generator, which ends what still runs."""
+    if len(parts) == 1:
+        yield simulate(verilog, parts[0], waves=waves, optimize=optimize)
+        return
+    if waves is not None:
+        raise ValueError("waveforms are of one simulation")
+    biggest = max((job for jobs in parts for job in jobs), key=lambda job: job.program.window_bytes)
+    # before several want the same one
+    build_core(verilog, biggest.program.arch, window_bytes=biggest.program.window_bytes,
+               optimize=optimize)
+    stop, most = threading.Event(), processors()
+    with ThreadPoolExecutor(most) as pool:
+        running: deque = deque()
+        try:
+            for jobs in parts:
+                running.append(pool.submit(simulate, verilog, jobs, optimize=optimize, stop=stop))
+                if len(running) > most:
+                    yield running.popleft().result()
+            while running:
+                yield running.popleft().result()
+        finally:
+            stop.set()
+            for left in running:
+                left.cancel()
 
 
 def _with_logs(result, folder, number):

@@ -2,6 +2,7 @@
 
 import sys
 import textwrap
+from threading import Event, Timer
 
 import pytest
 from systolith.sim.rtl.bench import SimulatedTransport
@@ -58,7 +59,24 @@ def test_waits_are_added_up(simulation):
         transport.wait(None)
         transport.wait(7)
     assert transport.clocks == 200
-    assert transport.seconds == pytest.approx(2 * (0.5 + 2 ** 32 / 1e9))
+    assert [end - start for start, end in transport.spans] == pytest.approx(
+        2 * [0.5 + 2 ** 32 / 1e9])
+
+
+def test_another_thread_can_stop_it(simulation):
+    stop = Event()
+    Timer(0.3, stop.set).start()
+    with (pytest.raises(SimulationError, match="was stopped"),
+          simulation("time.sleep(60)", stop=stop) as transport):
+        transport.read_register(0)
+
+
+def test_a_simulation_that_may_be_stopped_answers_and_has_its_time(simulation):
+    with simulation(ECHO, stop=Event()) as transport:
+        assert transport.read_register(4) == 4
+    with (pytest.raises(SimulationError, match=r"took longer than 0\.5 s"),
+          simulation("time.sleep(60)", stop=Event(), timeout=0.5) as transport):
+        transport.read_register(0)
 
 
 def test_a_fault_is_three_numbers_and_a_response(simulation):

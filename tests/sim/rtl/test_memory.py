@@ -1,5 +1,7 @@
 """The simulated memory and the testbench, with a core that only moves data."""
 
+import math
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from systolith.hw.spec.identity import identity
 from systolith.hw.spec.program import Program
 from systolith.hw.spec.registers import ErrorCode, UnitState
 from systolith.sim.rtl import core as rtl
-from systolith.sim.rtl.core import Job, Run, simulate
+from systolith.sim.rtl.core import Job, Run, clocks_per_second, simulate, simulate_parts
 from systolith.sim.rtl.device import DeviceError
 from systolith.sim.rtl.verilate import SimulationError
 
@@ -147,7 +149,8 @@ def test_copies(bus_bits):
         assert (addresses == TO + np.arange(size)).all()
         assert values.tobytes() == exact
         assert len(run.write_cycles) == 36
-    assert done.clocks >= sum(run.cycles for (run,) in done.runs) and done.clocks_per_second > 0
+    assert done.clocks >= sum(run.cycles for (run,) in done.runs) and (
+        clocks_per_second([done]) > 0)
 
 
 def test_strobes(results):
@@ -254,3 +257,41 @@ def test_waveforms(tmp_path):
     simulate(dummy(), [job(COPY, 16, 4)], waves=waves)
     content = waves.read_bytes()
     assert content[0] == 0 and len(content) > 4000          # FST's header block
+
+
+def parts(**options):
+    """Three simulations' jobs, each with a pattern of its own, so that results tell whose."""
+    size = 12 * 3 * 8
+    return [[job(COPY, 12, 3, reads=[(TO, size)], image=bytes([n]) * SIZE, **options)]
+            for n in range(3)]
+
+
+def test_parts_are_simulated_at_the_same_time_and_come_in_order(monkeypatch):
+    monkeypatch.setattr(rtl, "processors", lambda: 2)
+    made = list(simulate_parts(dummy(), parts()))
+    assert [one.runs[0][0].outputs[0] for one in made] == [bytes([n]) * 288 for n in range(3)]
+    single, = simulate_parts(dummy(), parts()[1:2])
+    assert single.runs[0][0].cycles == made[1].runs[0][0].cycles
+    with pytest.raises(ValueError, match="waveforms are of one simulation"):
+        next(simulate_parts(dummy(), parts(), waves="run.fst"))
+
+
+def test_who_stops_reading_stops_what_still_runs(monkeypatch):
+    """One part would take hours."""
+    monkeypatch.setattr(rtl, "processors", lambda: 2)
+    endless = job(COPY, 12, 3, limit=None, latency=1 << 30)
+    with closing(simulate_parts(dummy(), [*parts()[:1], [endless], *parts()[1:]])) as made:
+        assert next(made).runs[0][0].outputs[0] == bytes(288)
+
+
+def test_a_part_that_fails_ends_the_others(monkeypatch):
+    monkeypatch.setattr(rtl, "processors", lambda: 2)
+    with pytest.raises(SimulationError, match="broke a rule"):
+        list(simulate_parts(dummy(), [[job(CROSS)], *parts()]))
+
+
+def test_seconds_of_simulations_at_the_same_time_count_once():
+    made = [rtl.Simulation([], 100, [(0, 1), (3, 4)]), rtl.Simulation([], 200, [(0.5, 2)])]
+    assert clocks_per_second(made) == 100
+    assert clocks_per_second(made[:1]) == 50
+    assert math.isnan(clocks_per_second([rtl.Simulation([], 0, [])]))

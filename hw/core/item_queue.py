@@ -9,7 +9,7 @@ __all__ = ["ItemQueue"]
 
 
 class ItemQueue(wiring.Component):
-    """A FIFO in block RAM, whose output is the memory's own.
+    """A FIFO of few items, with a register at its output: that of block RAM would be late.
 
     What is written in cycle t is at `o` from cycle t + 2 on; one item can leave in each cycle.
     Whoever writes counts the free places.
@@ -38,20 +38,20 @@ class ItemQueue(wiring.Component):
         # An item at the output is not in the memory any more, and is there while others are: so
         # equal addresses always mean an empty memory, which is not read.
         m.submodules.items = items = Memory(
-            shape=self.width, depth=self.depth, init=[],
-            attrs={"no_rw_check": 1, "ram_style": "block"})
+            shape=self.width, depth=self.depth, init=[], attrs={"no_rw_check": 1})
         write = items.write_port()
-        read = items.read_port()
+        read = items.read_port(domain="comb")
+        first = Signal(self.width, reset_less=True)
         fetch = Signal()
         m.d.comb += [
             write.en.eq(self.write), write.data.eq(self.item),
             fetch.eq((write.addr != read.addr) & (~self.o.valid | self.o.ready)),
-            read.en.eq(fetch), self.o.payload.eq(read.data),
+            self.o.payload.eq(first),
         ]
         with m.If(self.write):
             m.d.sync += write.addr.eq(write.addr + 1)
         with m.If(fetch):
-            m.d.sync += [read.addr.eq(read.addr + 1), self.o.valid.eq(1)]
+            m.d.sync += [first.eq(read.data), read.addr.eq(read.addr + 1), self.o.valid.eq(1)]
         with m.Elif(self.o.ready):
             m.d.sync += self.o.valid.eq(0)
         return m

@@ -333,20 +333,20 @@ def _run_rtl(build, verilog, codes, golden, found, waves, latency, progress):
     size = _runs_of_a_simulation(len(starts), found.cycles_model) * build.arch.cores
     shares = [starts] if waves is not None else [
         starts[start:start + size] for start in range(0, len(starts), size)]
-    jobs = [[Job(program=program, latency=latency, runs=[
+    jobs = ([Job(program=program, latency=latency, runs=[
         Run(writes=[(host.input_offset, pack_inputs(program, image_of(codes, numbers)))],
-            reads=reads) for numbers in mine])] for mine in shares]
-    made, runs = [], []
-    with progress.step(f"The core in Verilator, {found.images:,} images", found.images) as done:
-        with closing(simulate_parts(verilog, jobs, waves=waves, optimize=optimize)) as results:
-            for mine, simulation in zip(shares, results, strict=True):
-                for numbers, run in zip(mine, simulation.runs[0], strict=True):
-                    run.check()
-                    _collect(build, found, places, golden, numbers, results_from_trace(
-                        run.trace, places, build.arch), run.outputs[0], outputs)
-                    runs.append(replace(run, trace=[]))
-                made.append(replace(simulation, runs=[]))
-                done(int(mine[-1][-1]) + 1)
-    found.run = max(runs, key=lambda run: run.cycles)
+            reads=reads) for numbers in mine])] for mine in shares)
+    made = []
+    with (progress.step(f"The core in Verilator, {found.images:,} images", found.images) as done,
+          closing(simulate_parts(verilog, jobs, waves=waves, optimize=optimize)) as results):
+        for mine, simulation in zip(shares, results, strict=True):
+            for numbers, run in zip(mine, simulation.runs[0], strict=True):
+                run.check()
+                _collect(build, found, places, golden, numbers, results_from_trace(
+                    run.trace, places, build.arch), run.outputs[0], outputs)
+                if found.run is None or run.cycles > found.run.cycles:
+                    found.run = run
+            made.append(replace(simulation, runs=[]))
+            done(int(mine[-1][-1]) + 1)
     found.clocks_per_second = clocks_per_second(made)
     return {name: np.concatenate(items)[:found.images] for name, items in outputs.items()}

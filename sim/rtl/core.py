@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -155,26 +156,28 @@ def simulate(verilog: str, jobs: Sequence[Job], *, waves: Path | str | None = No
     return Simulation(runs, transport.clocks, transport.spans, counted)
 
 
-def simulate_parts(verilog: str, parts: Sequence[Sequence[Job]], *,
+def simulate_parts(verilog: str, parts: Iterable[Sequence[Job]], *,
                    waves: Path | str | None = None, optimize: str = "-O0"
                    ) -> Generator[Simulation, None, None]:
-    """`simulate` for each of these lists of jobs, all for one chip, as many at a time as there are
-    processors; what comes of it, in order. `waves` are of a single list. Whoever stops reading
-    closes the generator, which ends what still runs."""
-    if len(parts) == 1:
-        yield simulate(verilog, parts[0], waves=waves, optimize=optimize)
+    """`simulate` for each of these lists of jobs, as many at a time as there are processors; what
+    comes of it, in order. All are for one chip, and for windows of one size. `waves` are of a
+    single list. Whoever stops reading closes the generator, which ends what still runs."""
+    waiting = iter(parts)
+    first = next(waiting)
+    second = next(waiting, None)
+    if second is None:
+        yield simulate(verilog, first, waves=waves, optimize=optimize)
         return
     if waves is not None:
         raise ValueError("waveforms are of one simulation")
-    biggest = max((job for jobs in parts for job in jobs), key=lambda job: job.program.window_bytes)
     # before several want the same one
-    build_core(verilog, biggest.program.arch, window_bytes=biggest.program.window_bytes,
+    build_core(verilog, first[0].program.arch, window_bytes=first[0].program.window_bytes,
                optimize=optimize)
     stop, most = threading.Event(), processors()
     with ThreadPoolExecutor(most) as pool:
         running: deque = deque()
         try:
-            for jobs in parts:
+            for jobs in chain([first, second], waiting):
                 running.append(pool.submit(simulate, verilog, jobs, optimize=optimize, stop=stop))
                 if len(running) > most:
                     yield running.popleft().result()

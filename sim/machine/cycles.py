@@ -124,8 +124,8 @@ class _Model:
         self.cut_ends = Channel()
         self.items = Channel()             # an item can be pushed
         self.item_room = Channel([0] * timing.ITEMS)
-        # (offered, beats, bursts left of the run, instruction or (), whether it ends that), and when
-        # it was taken
+        # STORE's bursts: (offered, beats, others left of the run, instruction or (), whether it
+        # ends that), and when each was taken
         self.storing, self.stored = Channel(), Channel()
 
         self.times: list[tuple[int, int] | None] = [None] * len(program.instructions)

@@ -1,4 +1,4 @@
-"""The queues of items and bursts: everything comes out in order, and when their texts say it can."""
+"""The queues of items and bursts: all comes out in order, and when their texts say it can."""
 
 import random
 from collections import deque

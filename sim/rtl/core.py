@@ -48,8 +48,8 @@ class Simulation:
 
 
 def clocks_per_second(found: Iterable[Simulation]) -> float:
-    """Of simulations that may have run at the same time: all their clocks, by the seconds in which
-    at least one of them ran; NaN where that is none."""
+    """How fast simulations were that may have run at the same time: all their clocks, by the
+    seconds in which at least one of them ran; NaN where that is none."""
     found = list(found)
     seconds, until = 0.0, -math.inf
     for start, end in sorted(span for one in found for span in one.spans):

@@ -29,12 +29,13 @@ from systolith.sim.rtl.cplusplus import processors
 from .build import Build
 
 __all__ = ["ENGINES", "Arrays", "Codes", "Simulation", "encode", "first_images", "golden_codes",
-           "image_of", "read_arrays", "runs_of", "simulate", "write_arrays"]
+           "image_of", "read_arrays", "runs_of", "runs_of_a_simulation", "simulate",
+           "write_arrays"]
 
 ENGINES = ("golden", "isa", "rtl")
 #: Images that the golden model takes at once.
 _GOLDEN_BATCH = 256
-#: The most runs in one start of the RTL simulation, and cycles.
+#: The most runs in one start of the RTL simulation, and cycles: their results are in memory.
 _RUNS, _CYCLES = 64, 800_000
 
 #: A batch [N, ...], or {ONNX input: batch}.
@@ -314,12 +315,13 @@ def _run_isa(build, codes, golden, found, progress):
     return {name: np.concatenate(items)[:found.images] for name, items in outputs.items()}
 
 
-def _runs_of_a_simulation(runs, cycles):
-    """How many of so many runs a simulation makes before its results are compared: a share of each
-    processor where that pays, and no more than results of some million cycles fill memory."""
-    if runs * cycles <= LONG["-O0"]:
-        return min(runs, _RUNS)
-    return max(1, min(_RUNS, _CYCLES // cycles, -(-runs // processors())))
+def runs_of_a_simulation(runs: int, cycles: int, cores: int = 1) -> int:
+    """How many of so many runs, of so many cycles each, one RTL simulation makes before its results
+    are compared: no more than `_RUNS`, or `_CYCLES`, for each core, and where compiling for speed
+    pays, no more than the share of a processor."""
+    most = max(1, min(_RUNS, _CYCLES // cycles)) * cores
+    short = runs * cycles <= LONG["-O0"]
+    return min(most, runs if short else -(-runs // processors()))
 
 
 def _run_rtl(build, verilog, codes, golden, found, waves, latency, progress):
@@ -330,7 +332,7 @@ def _run_rtl(build, verilog, codes, golden, found, waves, latency, progress):
     starts = runs_of(program, found.images)
     total = len(starts) * found.cycles_model
     optimize = next(option for option, most in LONG.items() if total <= most)
-    size = _runs_of_a_simulation(len(starts), found.cycles_model) * build.arch.cores
+    size = runs_of_a_simulation(len(starts), found.cycles_model, build.arch.cores)
     shares = [starts] if waves is not None else [
         starts[start:start + size] for start in range(0, len(starts), size)]
     jobs = ([Job(program=program, latency=latency, runs=[

@@ -13,7 +13,6 @@ beats follow one a cycle in the order of addresses, a response `latency` cycles 
 write beat. The rules of each unit stand in its docstring in `hw`; this file repeats them as sums.
 """
 
-from bisect import bisect_right
 from collections import deque
 from dataclasses import dataclass
 from functools import cache, partial
@@ -34,6 +33,7 @@ from .activity import Activity
 from .array_passes import ArrayPasses
 from .bursts import bursts_of, item_beats, stored_runs
 from .events import At, Channel, Events
+from .queues import InstructionQueues
 from .windows import Run, Windows
 
 __all__ = ["Stuck", "Timing", "cycles"]
@@ -92,8 +92,6 @@ class _Model:
         self.near = [(columns, columns_behind(columns, self.arch))
                      for columns in (*near_columns(self.arch), self.arch.columns)]
         self.code_beats = self.arch.instruction_bytes // self.arch.beat_bytes
-        self.delivery = {opcode: (timing.delivery_beats(self.arch, opcode),
-                                  timing.delivery_cycles(self.arch, opcode)) for opcode in Opcode}
         self.item_latency = cache(partial(timing.item_latency, self.arch))
         self.events = Events()
         self._put = self.events.put
@@ -104,14 +102,7 @@ class _Model:
                    for giver in Unit}
         self.of = {taker: [[(giver, tokens[giver, taker]) for giver in some] for some in _SETS]
                    for taker in Unit}
-        # Of each unit: (can be read from, number, instruction), in the queue and before the unit;
-        # from when on its register is free; when each instruction went into the queue and out.
-        self.queued = {unit: Channel() for unit in Unit}
-        self.code = {unit: Channel() for unit in Unit}
-        self.room = {unit: Channel([0]) for unit in Unit}
-        self.into: dict[Unit, list[int]] = {unit: [] for unit in Unit}
-        self.out_of = {unit: Channel() for unit in Unit}
-        self.reading_ends = 0               # the cycle from which the queues can be read again
+        self.queues = InstructionQueues(self.arch, self.events)
         self.slots = Channel([1] * timing.FETCHES)        # a fetch may be decided on
         self.bursts = Channel()            # what was asked for: (client, beats, when)
         self.fetched = Channel()           # (first beat, beats)
@@ -137,7 +128,6 @@ class _Model:
         self.fetch_issued = 0               # the last request of the sequencer's
         self.opened = 0                     # from when on the last burst's beats are accepted
         self.reads_end = 0
-        self.free_from = dict.fromkeys(Unit, 0)
         self.end_seen = None                # the cycle from which END is in the head
         # (first, period, last, instruction, number of the first) of POST's writes, in each memory
         # that it shares with LOAD
@@ -145,9 +135,9 @@ class _Model:
             Memory.ACTIVATION: deque(), Memory.OPERAND: deque()}
 
     def run(self):
-        self.events.run([self._fetch(), self._execute(), *map(self._deliver, Unit), self._load(),
-                         self._read(), self._cut(), self._array(), self._post(), self._store(),
-                         self._store_beats()])
+        self.events.run([self._fetch(), self._execute(), *map(self.queues.deliver, Unit),
+                         self._load(), self._read(), self._cut(), self._array(), self._post(),
+                         self._store(), self._store_beats()])
         return self._timing()
 
     # Tokens.
@@ -196,27 +186,21 @@ class _Model:
         """BEGIN once more, after END, when everything that LOAD has asked for has come."""
         rewound = max(end_seen, self.fetch_issued + 2) + 1
         decided = max(rewound, self.activity[Unit.LOAD].end + 1,
-                      *(free + 1 for free in self.free_from.values()))
+                      self.queues.all_free + 1)
         issued = max(decided + 1, self.address_free)
         first = max(self.opened + 2, issued + 4, self.reads_end + 1, issued + 1 + self.latency)
         self.reads_end = first + timing.last_beats(self.arch) - 1
 
-    def _free(self, unit, cycle):
-        """A unit's register of its next instruction is free from `cycle` on."""
-        self._put(self.room[unit], cycle)
-        self.free_from[unit] = cycle
-
     def _fetch(self):
         arch = self.arch
         offset, issued = self.program.code_offset, -1
-        went: dict[Unit, list[int]] = {unit: [] for unit in Unit}
         while True:
             decided = yield self.slots
             rest = arch.instruction_bytes
             while rest:
                 decided = max(decided, issued + 2)
                 yield At(decided, 0)
-                while (later := (yield from self._room_in_queues(decided, went))) > decided:
+                while (later := (yield from self.queues.room(decided))) > decided:
                     decided = later
                     yield At(decided, 0)
                 if self.end_seen is not None and self.end_seen <= decided:
@@ -239,21 +223,6 @@ class _Model:
                 self.address_free = cycle + 2
                 return cycle
 
-    def _room_in_queues(self, cycle, went):
-        """The first cycle from `cycle` on in which no queue is full, as far as is known in `cycle`;
-        `went` has when the instructions left that are known to have left."""
-        depth = self.arch.queue_depth
-        for unit, into in self.into.items():
-            if len(into) < depth:
-                continue
-            least = bisect_right(into, cycle) - depth + 1
-            gone = went[unit]
-            while len(gone) < least:
-                gone.append((yield self.out_of[unit]))
-            if least > 0 and gone[least - 1] > cycle:
-                cycle = gone[least - 1]
-        return cycle
-
     def _execute(self):
         for number, code in enumerate(self.program.instructions):
             rest = self.code_beats
@@ -268,30 +237,15 @@ class _Model:
             if code.unit is None:
                 self.times[number] = (executed, executed)
             else:
-                self.into[code.unit].append(executed + 1)
-                self._put(self.queued[code.unit], (executed + 1, number, code))
+                self.queues.commit(executed + 1, number, code)
             self._put(self.slots, executed + 1)
-
-    def _deliver(self, unit):
-        """From a unit's queue into its register; one unit at a time."""
-        while True:
-            chosen, number, code = yield self.queued[unit]
-            chosen = max(chosen, (yield self.room[unit]))
-            yield At(chosen, unit)
-            while self.reading_ends > chosen:
-                chosen = self.reading_ends
-                yield At(chosen, unit)
-            beats, cycles = self.delivery[code.opcode]
-            self.reading_ends = chosen + beats + 1
-            self._put(self.out_of[unit], chosen + 1)
-            self._put(self.code[unit], (chosen + cycles, number, code))
 
     # Load: the front requests bursts, the read channel delivers beats, the back writes words.
 
     def _load(self):
         popped = offered = 0    # the last instruction, and run, was handed on
         while True:
-            visible, number, code = yield self.code[Unit.LOAD]
+            visible, number, code = yield self.queues.code[Unit.LOAD]
             here = max(visible, popped + 1)
             granted = yield from self._take(Unit.LOAD, code)
             wanted = here, granted, self.activity[Unit.LOAD].giver
@@ -304,7 +258,7 @@ class _Model:
                     start = popped
                     self._put(self.loading, (wanted, start, number, code))
                 if row == code.rows - 1:
-                    self._free(Unit.LOAD, popped + 1)
+                    self.queues.free(Unit.LOAD, popped + 1)
                 offered = popped
                 for burst in bursts_of(self.arch, code.address + row * code.row_stride,
                                        beats):
@@ -441,14 +395,14 @@ class _Model:
         state, over = ArrayPasses(self.arch), -1000
         activity = self.activity[Unit.ARRAY]
         while True:
-            visible, number, code = yield self.code[Unit.ARRAY]
+            visible, number, code = yield self.queues.code[Unit.ARRAY]
             granted = yield from self._take(Unit.ARRAY, code)
             activity.wait(UnitState.TOKENS, max(visible, activity.end + 1), granted - 1,
                           activity.giver)
             begun = max(visible + 1, granted + 1, over)
             first, swapped, finished = state.follow(code, begun)
             over = finished + (pixels(code) == 1)
-            self._free(Unit.ARRAY, 1 + (
+            self.queues.free(Unit.ARRAY, 1 + (
                 begun + 1 if self.arch.prefetch else finished + timing.word_latency(self.arch)))
             latency = self.array_latency - skipped_rows(code, self.arch)
             post = 1 << Unit.POST
@@ -465,7 +419,7 @@ class _Model:
         start = written = -1
         activity = self.activity[Unit.POST]
         while True:
-            visible, number, code = yield self.code[Unit.POST]
+            visible, number, code = yield self.queues.code[Unit.POST]
             here = max(visible, start + 1)
             last = last_column(code, self.arch)
             late = self.near[0][1] - next(late for near, late in self.near if last <= near)
@@ -476,7 +430,7 @@ class _Model:
                           activity.giver)
             start = max(visible, written + 1, granted)
             if self.arch.prefetch:
-                self._free(Unit.POST, start + 1)
+                self.queues.free(Unit.POST, start + 1)
             across = code.out_x * (self.arch.chunks if code.raw else 1)
             chunks = 1 if code.raw else chunk_count(code, self.arch)
             reads = code.pool_x * code.pool_y * chunks
@@ -507,7 +461,7 @@ class _Model:
                             self.written[memory].append((first, reads, written, code,
                                                          row * across))
             if not self.arch.prefetch:
-                self._free(Unit.POST, written + 1)
+                self.queues.free(Unit.POST, written + 1)
             self._give(Unit.POST, code, written)
             self.last_result = written
             activity.add(here, written)
@@ -518,7 +472,7 @@ class _Model:
     def _store(self):
         popped = taken = 0              # the last run was handed on, its last burst was taken
         while True:
-            visible, number, code = yield self.code[Unit.STORE]
+            visible, number, code = yield self.queues.code[Unit.STORE]
             here = max(visible, popped + 1)
             granted = yield from self._take(Unit.STORE, code)
             wanted = here, granted, self.activity[Unit.STORE].giver
@@ -532,7 +486,7 @@ class _Model:
                 if first is None:
                     first = wanted, popped, number, code
                 if not left:
-                    self._free(Unit.STORE, popped + 1)
+                    self.queues.free(Unit.STORE, popped + 1)
                 bursts = [*bursts_of(self.arch, address, beats)]
                 for rest, burst in zip(reversed(range(len(bursts))), bursts, strict=True):
                     last = not left and not rest

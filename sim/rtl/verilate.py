@@ -141,7 +141,9 @@ def build(sources: Mapping[str, str], top: str, *, flags: Sequence[str] = (),
                *(["verilated_cov"] if coverage else []), *(["verilated_fst_c"] if waves else [])]
     cache = cache_folder() if cache is None else Path(cache)
     executable = cache / f"{top}-{_hash(made_from)}"
-    runtime = cache / f"runtime-{_hash([*made_from[:2], library, on, optimize, standard])}.o"
+    # of the library only what writes waveforms works in every clock
+    calm = optimize if waves else "-O0"
+    runtime = cache / f"runtime-{_hash([*made_from[:2], library, on, calm, standard])}.o"
     if executable.exists():
         os.utime(executable)
         return executable
@@ -170,7 +172,7 @@ def build(sources: Mapping[str, str], top: str, *, flags: Sequence[str] = (),
             on, lambda command, inside: _execute(command, inside, environ, what))
         # The library needs nothing of the design: it is compiled while Verilator works.
         with ThreadPoolExecutor(1) as pool:
-            compiled = pool.submit(cplusplus.library, library, optimize, runtime)
+            compiled = pool.submit(cplusplus.library, library, calm, runtime)
             _execute([command, *options, *values, *names], folder, environ, f"Verilator on {top}")
             objects = cplusplus.model([name for name in sources if name.endswith(".cpp")],
                                       library, optimize)

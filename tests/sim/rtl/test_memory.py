@@ -4,6 +4,7 @@ import math
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Barrier
 
 import numpy as np
 import pytest
@@ -266,7 +267,25 @@ def parts(**options):
             for n in range(3)]
 
 
-def test_parts_are_simulated_at_the_same_time_and_come_in_order(monkeypatch):
+def test_as_many_parts_as_processors_are_simulated_at_the_same_time(monkeypatch):
+    """Each waits until another one is at work, too; so do two of three at once, and no more."""
+    together, at_work, most = Barrier(2), [], []
+
+    def simulated(verilog, jobs, *, optimize, stop):
+        at_work.append(jobs)
+        most.append(len(at_work))
+        together.wait(30)
+        at_work.remove(jobs)
+        return jobs
+    monkeypatch.setattr(rtl, "processors", lambda: 2)
+    monkeypatch.setattr(rtl, "simulate", simulated)
+    monkeypatch.setattr(rtl, "build_core", lambda *arguments, **options: None)
+    some = [[job(COPY, seed=n)] for n in range(6)]
+    assert list(simulate_parts("", some)) == some
+    assert max(most) == 2
+
+
+def test_parts_come_in_order(monkeypatch):
     monkeypatch.setattr(rtl, "processors", lambda: 2)
     made = list(simulate_parts(dummy(), parts()))
     assert [one.runs[0][0].outputs[0] for one in made] == [bytes([n]) * 288 for n in range(3)]

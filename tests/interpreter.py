@@ -460,8 +460,11 @@ class Interpreter:
                 assert raw == i.raw
                 address = (i.address + row * i.row_stride
                            + item * (size if i.burst else i.item_stride))
-                self.bits(address, size, is_write=True)
-                self.memory[address:address + size] = value.to_bytes(size, "little")
+                made = value.to_bytes(size, "little")
+                if i.item_beats:
+                    made = made[:i.item_beats * self.arch.bus_bits // 8]
+                self.bits(address, len(made), is_write=True)
+                self.memory[address:address + len(made)] = made
 
 
 def run(arch, memory, instructions):

@@ -261,7 +261,9 @@ def gather(program, simulator):
             word, rest = np.divmod(offset, arch.activation_bytes)
             block, pixel = np.divmod(word, height * width)
             group = block * arch.groups_per_word + rest // arch.group_bytes
-            array[group, pixel // width, pixel % width] = unpack_group_items(data, arch)
+            whole = np.zeros((len(stored.data), arch.group_bytes), np.uint8)
+            whole[:, :stored.data.shape[1]] = stored.data   # the first beats, or all
+            array[group, pixel // width, pixel % width] = unpack_group_items(whole.tobytes(), arch)
     return maps
 
 

@@ -60,7 +60,8 @@ def _emit_round(number, stream, layers, plans, offsets, places):
         sink = Sink(shape, places.placement.maps.get(conv.output),
                     places.operands.maps.get(conv.output),
                     places.address(conv.output, number) if conv.output in places.where else None,
-                    arch.activation.binary and last and conv.output in places.lives)
+                    arch.activation.binary and last and conv.output in places.lives,
+                    conv.output in places.lives)
         LayerCode(stream, layer, plan, source, operand, sink, **mine).emit()
 
 

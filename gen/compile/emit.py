@@ -55,7 +55,7 @@ def _cycles(i, arch):
             beats = max(1, item_bytes(i.raw, arch) // arch.beat_bytes)
             cycles = max(cycles, item_count(i, arch) * beats)
         return cycles
-    beats = max(1, item_bytes(i.raw, arch) // arch.beat_bytes)
+    beats = max(1, moved_bytes(i, arch) // item_count(i, arch) // arch.beat_bytes)
     return item_count(i, arch) * (beats if i.burst else max(beats, _ITEM_CYCLES))
 
 

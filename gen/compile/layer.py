@@ -569,6 +569,12 @@ class Layer:
             return arch.chunks
         return -(-used // arch.post_lanes)
 
+    def used_beats(self, number: int) -> int:
+        """Beats of a group of output channels that hold its channels; 0: all that it has."""
+        arch, used = self.arch, self.places[-1] + self.channels - number * self.arch.group
+        beats = -(-used * arch.activation.width // arch.bus_bits)
+        return beats if 0 < beats < arch.group_beats and not self.conv.raw else 0
+
     @property
     def window(self) -> int:
         """Activation words of the smallest input that an ARRAY instruction can read: what one

@@ -345,10 +345,11 @@ class LayerCode:
         if conv.raw:
             pixel += number * self.height * self.width
             self._store(section, offset + pixel * arch.chunks * arch.raw_bytes, sub,
-                        arch.chunks, arch.raw_bytes, arch.raw_bytes)
+                        arch.chunks, arch.raw_bytes, arch.raw_bytes, 0)
         else:
             address = offset + word * arch.activation_bytes + slot * arch.group_bytes
-            self._store(section, address, sub, 1, arch.group_bytes, arch.activation_bytes)
+            self._store(section, address, sub, 1, arch.group_bytes, arch.activation_bytes,
+                        0 if sink.loaded else self.layer.used_beats(number))
 
     def _combined(self, operand, block, sub):
         """Fields of a POST that combines results with those of the region `operand`. Its strides
@@ -377,9 +378,9 @@ class LayerCode:
             self.stream.add(Opcode.POST, **fields | inside | {"out_y": 1} | {
                 name: (fields | inside)[name] + row * step for name, step in (own | there).items()})
 
-    def _store(self, section, address, sub, items, size, stride):
+    def _store(self, section, address, sub, items, size, stride, beats):
         """Emit the STORE of a rectangle of results, each of `items` items of `size` bytes, `stride`
-        bytes apart."""
+        bytes apart, of which `beats` (0: all) are used."""
         (y0, y1), (x0, x1) = sub
         rows, count = y1 - y0, (x1 - x0) * items
         step_y, step_x = self.layer.conv.placement.step
@@ -387,7 +388,9 @@ class LayerCode:
         if rows == 1 or (row_stride == count * stride and rows * count <= _STORE["items"]):
             rows, count = 1, rows * count
         burst = stride == size and size % self.arch.beat_bytes == 0
+        if burst and rows * count > 1:          # joined, whole ones are sooner written
+            beats = 0
         self.stream.add(
             Opcode.STORE, section, address=address, rows=rows, items=count,
             row_stride=row_stride * (rows > 1), item_stride=stride,
-            raw=self.layer.conv.raw, burst=burst)
+            raw=self.layer.conv.raw, burst=burst and not beats, item_beats=beats)

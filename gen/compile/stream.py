@@ -194,9 +194,12 @@ class Sink:
         Where it lies in external memory (offset in bytes); None: it is not there.
     pad_lanes : bool
         The lanes after the last channel must hold -1: a bipolar map that is read again.
+    loaded : bool
+        What lies in external memory is loaded from there again.
     """
     shape: tuple
     chip: int | None = None
     copy: int | None = None
     outside: tuple | None = None
     pad_lanes: bool = False
+    loaded: bool = True

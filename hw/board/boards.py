@@ -206,7 +206,9 @@ class SerialBoard(wiring.Component, ABC):
         m.d.sync += slow_then.eq(slow)
         for name in ("command", "reading", "writing"):
             left = Signal(3, name=f"{name}_left")
-            with m.If(getattr(system, name)):
+            active = Signal(name=f"{name}_then")     # the core's paths end here, not at a light
+            m.d.sync += active.eq(getattr(system, name))
+            with m.If(active):
                 m.d.sync += left.eq(-1)
             with m.Elif((left != 0) & (slow != slow_then)):
                 m.d.sync += left.eq(left - 1)

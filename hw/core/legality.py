@@ -41,7 +41,7 @@ class InstructionCheck(wiring.Component):
         a token goes to or comes from the unit itself.
     foreign : Out(1)
         It is a BEGIN with the identity of another chip.
-    opcode : Out(4)
+    opcode : Out(3)
         One cycle after the first beat, and kept.
     """
 
@@ -51,7 +51,7 @@ class InstructionCheck(wiring.Component):
         super().__init__({
             "valid": In(1), "beat": In(arch.bus_bits), "last_beat": In(arch.bus_bits),
             "place": In(range(self.beats)),
-            "illegal": Out(1), "foreign": Out(1), "opcode": Out(4),
+            "illegal": Out(1), "foreign": Out(1), "opcode": Out(HEAD[0].width),
         })
 
     def elaborate(self, platform: object) -> Module:
@@ -60,7 +60,7 @@ class InstructionCheck(wiring.Component):
         place = Signal.like(self.place)
         m.d.sync += [valid.eq(self.valid), place.eq(self.place)]
         with m.If(self.valid & (self.place == 0)):
-            m.d.sync += self.opcode.eq(self.beat[:4])
+            m.d.sync += self.opcode.eq(self.beat[:len(self.opcode)])
         illegal = [(place == 0) & ~reduce(or_, (self.opcode == code for code in Opcode))]
         foreign: list[Value] = []
         for code in Opcode:

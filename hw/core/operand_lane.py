@@ -27,10 +27,7 @@ _LAYOUT = isa.layout(isa.Opcode.POST)
 def turn_shapes(arch: Arch) -> dict[str, Any]:
     """Shapes of what an operand lane of the chip gives to its post lane, by name."""
     first, other = operand_image_bits(arch)
-    product, addend = signed(first + other), signed(other + arch.gain_bits)
-    if arch.slope_offsets:
-        return {"number": product, "addend": addend}
-    return {"number": signed(first), "product": product, "addend": addend}
+    return {"number": signed(first + other), "addend": signed(other + arch.gain_bits)}
 
 
 class OperandLane(wiring.Component):
@@ -39,8 +36,8 @@ class OperandLane(wiring.Component):
 
     With c the first result and r the operand's distance from its zero point, both as images
     (integers: c as it is), the post lane computes c * gain + r * operand_gain, or c * r * gain for
-    a product: (number or product) * gain + addend, with what comes from here. Where slopes come
-    late it multiplies c + r * operand_gain.
+    a product: number * gain + addend, with what comes from here. Where slopes come late it
+    multiplies c + r * operand_gain.
 
     Parameters
     ----------
@@ -61,11 +58,10 @@ class OperandLane(wiring.Component):
     entering : In(1)
         The result and the operand are there.
     valid : In(1)
-        The result is there in the next cycle; else number, product and addend are 0.
-    number : Out, product : Out, addend : Out
-        As the post lane takes them: number and product are one number, c or c * r, of which one is
-        0, with the addend r * operand_gain or 0. With slopes that come late there is no product:
-        the number is c, c * r or c + r * operand_gain.
+        The result is there in the next cycle; else number and addend are 0.
+    number : Out, addend : Out
+        As the post lane takes them: c with the addend r * operand_gain, or c * r with 0. With
+        slopes that come late the number is c + r * operand_gain, with 0.
     """
 
     def __init__(self, *, arch: Arch) -> None:
@@ -132,8 +128,7 @@ class OperandLane(wiring.Component):
             self._give(m, "number", Mux(is_product, 0, first) + Mux(whole, scaled, 0), Const(1))
             self._give(m, "addend", scaled, ~whole)
         else:
-            self._give(m, "number", first, ~is_product)
-            self._give(m, "product", scaled, is_product)
+            self._give(m, "number", Mux(is_product, scaled, first), Const(1))
             self._give(m, "addend", scaled, ~is_product)
         return m
 

@@ -49,7 +49,7 @@ class PostLane(wiring.Component):
         shift and addend for sums below zero; an offset. Addends are the highest bits of numbers of
         `multiplier_bits` bits, ties are those of `rounding.nearest`. 0 in a second turn, but for
         the slope below zero and the offset where that turn is `bent`.
-    again, number, product, addend, gain, gain_shift, gain_ties : In
+    again, number, addend, gain, gain_shift, gain_ties : In
         Only on chips with operands: a second turn; what `OperandLane` gives, 0 in a first turn; the
         factor, the shift and the ties.
     bent : In(1), coarse : In(1)
@@ -123,8 +123,7 @@ class PostLane(wiring.Component):
             return total
         # A window's sum must outlast the turns of other results between its words.
         window = Signal(signed(bits), reset_less=True)
-        number = self.number if self.arch.slope_offsets else self.number | self.product
-        summed = self.accumulator + Mux(self.more, window, bias | number)
+        summed = self.accumulator + Mux(self.more, window, bias | self.number)
         with m.If(self.counts):
             m.d.sync += window.eq(summed)
         if len(total) == bits:

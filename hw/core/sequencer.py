@@ -172,7 +172,7 @@ class Sequencer(wiring.Component):
         failed = Signal()
         complete = Signal()
         head = data.StructLayout({item.name: item.width for item in isa.HEAD})
-        opcode = Signal(4, reset_less=True)
+        opcode = Signal.like(check.opcode, reset_less=True)
         layer = Signal(head["layer"].shape, reset_less=True)
         m.d.comb += [
             beats.ready.eq(1),
@@ -338,7 +338,7 @@ class Sequencer(wiring.Component):
 
 def _has_unit(opcode):
     """Whether an opcode is one of those from LOAD to STORE."""
-    return ~opcode[3] & (opcode[1] ^ opcode[2])
+    return opcode[1] ^ opcode[2]
 
 
 def _unit(opcode):

@@ -23,10 +23,11 @@ _LAYOUT = isa.layout(Opcode.STORE)
 class _Burst:
     """Registers of the burst whose beats are being made, and of the one that is begun after it."""
 
-    def __init__(self, lanes: int, more: int) -> None:
+    def __init__(self, lanes: int, more: int, last: int) -> None:
         self.promised = Signal()                # it is begun, beats are left to be made
         self.lanes = Signal(lanes, reset_less=True)     # its first byte within a beat, in items
         self.raw = Signal(reset_less=True)
+        self.last = Signal(last, reset_less=True)       # the last beat of its items, if not raw
         self.more = Signal(more, reset_less=True)       # beats after the next one
         self.ends = Signal()                    # its last beat is made in this cycle
         self.waits = Signal()                   # the next one of the same run is begun, too
@@ -92,9 +93,11 @@ class Store(ExecutionUnit):
             "window_base": In(32), "window_size": In(32),
             "halt": In(1), "quiet": Out(1), "report": Out(REPORT),
         })
-        #: What goes along with a run. `lanes`: the item's place in the beat, where it is smaller.
+        #: What goes along with a run. `lanes`: the item's place in the beat, where it is smaller;
+        #: `last`: the last beat of its items, where they are groups.
         self._tag = data.StructLayout({
             "lanes": self._beat_bits() - self._unit_bits(), "raw": 1, "final": 1,
+            "last": range(arch.group_beats),
             "layer": where_bits(arch, _LAYOUT["layer"].width),
             "signal": _LAYOUT["signal"].shape})
 
@@ -110,7 +113,8 @@ class Store(ExecutionUnit):
         answer = data.View(entry, queue.oldest)
 
         started, missing = self._elaborate_front(m, bursts.run)
-        burst = _Burst(len(bursts.o.payload.tag.lanes), (burst_limit(self.arch) - 1).bit_length())
+        burst = _Burst(len(bursts.o.payload.tag.lanes), (burst_limit(self.arch) - 1).bit_length(),
+                       len(bursts.o.payload.tag.last))
         begin = self._elaborate_bursts(m, bursts.o, burst, queue, data.View(entry, queue.new))
         make = self._elaborate_beats(m, burst)
         self._elaborate_responses(m, queue, answer)
@@ -143,11 +147,15 @@ class Store(ExecutionUnit):
         instruction = self.i.payload
         unit_bits, lane_bits = self._unit_bits(), len(run.payload.tag.lanes)
         beats = Signal.like(run.payload.beats)
+        last = Signal.like(run.payload.tag.last)
+        part = instruction.item_beats.any() if len(instruction.item_beats) else Const(0)
+        m.d.comb += last.eq(Mux(part, instruction.item_beats - 1, self.arch.group_beats - 1))
         with m.Switch(instruction.raw):
             for raw, count in self._item_beats().items():
+                written = count if raw else Mux(part, instruction.item_beats, count)
                 with m.Case(raw):
                     m.d.comb += beats.eq(Mux(instruction.burst, times(instruction.items, count),
-                                             count))
+                                             written))
 
         # the run that is ready, or was the last one; addresses as far as they can be other than 0
         ready = Signal()
@@ -177,6 +185,7 @@ class Store(ExecutionUnit):
             run.payload.beats.eq(length),
             run.payload.tag.lanes.eq(offset[:lane_bits]),
             run.payload.tag.raw.eq(instruction.raw),
+            run.payload.tag.last.eq(last),
             run.payload.tag.layer.eq(instruction.layer),
             run.payload.tag.signal.eq(instruction.signal),
             run.payload.tag.final.eq(final),
@@ -240,7 +249,7 @@ class Store(ExecutionUnit):
             m.d.sync += [axi.awvalid.eq(~check.outside), closed.eq(check.outside)]
         goes = begin & ~check.outside
         with m.If(~burst.promised):         # in a run's later bursts they are as in its first
-            m.d.sync += [burst.lanes.eq(tag.lanes), burst.raw.eq(tag.raw)]
+            m.d.sync += [burst.lanes.eq(tag.lanes), burst.raw.eq(tag.raw), burst.last.eq(tag.last)]
         with m.If(~burst.waits):
             m.d.sync += burst.more_then.eq(check.length)
         with m.If(~burst.promised | burst.ends):
@@ -258,7 +267,7 @@ class Store(ExecutionUnit):
         make = Signal()
         last = Signal()
         beat = Signal(range(max(item_beats.values())))      # of the item
-        item_ends = beat == Mux(burst.raw, item_beats[1] - 1, item_beats[0] - 1)
+        item_ends = beat == Mux(burst.raw, item_beats[1] - 1, burst.last)
         m.d.comb += [
             make.eq(burst.promised & free & (self.items.valid | self.halt)),
             last.eq(burst.more == 0),

@@ -187,7 +187,7 @@ class Arch(ChipKeys):
     @cached_property
     def height_unit(self) -> int:
         """Rows of the array by which passes of part of them are counted (ARRAY's `height`)."""
-        return -(-self.rows // 16)
+        return -(-self.rows // (16 if self.tap_rows else 32))
 
     @cached_property
     def banks(self) -> int:
@@ -382,6 +382,11 @@ class Arch(ChipKeys):
     def group_bytes(self) -> int:
         """Bytes of a group outside; a group never shares a byte with another."""
         return _item_bytes(self.group_bits, self.beat_bytes)
+
+    @cached_property
+    def group_beats(self) -> int:
+        """Beats of a group outside; 1 where it is smaller than one."""
+        return max(1, self.group_bytes // self.beat_bytes)
 
     @cached_property
     def activation_bytes(self) -> int:

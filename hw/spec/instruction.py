@@ -129,10 +129,11 @@ def decode(word: int | bytes | bytearray | memoryview) -> Instruction:
     """
     if isinstance(word, (bytes, bytearray, memoryview)):
         word = int.from_bytes(word, "little")
+    code = word & (1 << HEAD[0].width) - 1
     try:
-        opcode = Opcode(word & 15)
+        opcode = Opcode(code)
     except ValueError:
-        raise ValueError(f"{word & 15} is no opcode") from None
+        raise ValueError(f"{code} is no opcode") from None
     values, position = {}, 0
     for item in HEAD + OPCODES[opcode]:
         value = word >> position & ((1 << item.width) - 1)

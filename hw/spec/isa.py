@@ -131,7 +131,7 @@ def _signed(name, width, doc):
 
 
 HEAD = (
-    Field("opcode", 4, "which instruction"),
+    Field("opcode", 3, "which instruction"),
     Field("wait", 4, "units to take a token from before starting: bit 0 load, 1 array, 2 post, "
                      "3 store"),
     Field("signal", 4, "units to give a token to when done"),
@@ -227,8 +227,9 @@ OPCODES = {
                          "`height` weight words for each; step n of them takes n * `height` rows "
                          "of the array, which see their channels of the pixel of that step; "
                          "`height` is a power of two; chips with tap rows only", most=3),
-        Field("height", 4, "N > 0: passes take weight words for the first N times ceil(rows / 16) "
-                           "rows of the array alone; the others have idle weights (0; of bipolar1 "
+        Field("height", 5, "N > 0: passes take weight words for the first N times ceil(rows / 32) "
+                           "rows of the array alone, on chips with tap rows ceil(rows / 16); the "
+                           "others have idle weights (0; of bipolar1 "
                            "-1 in even and +1 in odd lanes) and bipolar activations of -1. 0: for "
                            "all rows"),
     ),
@@ -299,6 +300,8 @@ OPCODES = {
         Field("raw", 1, "1: an item is a raw chunk; 0: a group"),
         Field("burst", 1, "1: items are contiguous and a whole number of beats, bursts may span "
                           "them (item_stride is then ignored); 0: each item is a burst"),
+        Field("item_beats", 11, "N > 0: of each item, a group, the first N beats alone are "
+                                "written; burst is 0. 0: whole items"),
     ),
     Opcode.END: (
         Field("checksum", 32, "makes the sum of the program 0: over its instructions, rotate the "

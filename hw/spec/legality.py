@@ -24,6 +24,7 @@ from .loops import (
     group_field,
     run_bytes,
     slot_of,
+    stored_bytes,
     word_starts,
 )
 from .memories import item_bytes, word_bytes
@@ -160,6 +161,8 @@ BOUNDS = (
                            else arch.rows // arch.height_unit)),
     Bound(Opcode.ARRAY, "narrow", "the chip's widths",
           lambda i, arch: (0, 0 if i.signs else len(arch.code_widths))),
+    Bound(Opcode.STORE, "item_beats", "the beats of a group but one",
+          lambda i, arch: (0, 0 if i.raw or i.burst else arch.group_beats - 1)),
     Bound(Opcode.POST, "group", "the groups of the columns and their chunks",
           lambda i, arch: (0, group_field(
               arch.groups_per_columns - 1, 0 if _takes_all_chunks(i) else arch.chunks - 1, arch))),
@@ -180,7 +183,7 @@ def transfers(i: Instruction, arch: Arch) -> tuple[Nest, int]:
     rows = (i.rows, i.row_stride)
     if i.opcode == Opcode.LOAD:
         return (rows,), run_bytes(i, arch)
-    size = item_bytes(i.raw, arch)
+    size = stored_bytes(i, arch)
     return ((rows,), i.items * size) if i.burst else ((rows, (i.items, i.item_stride)), size)
 
 

@@ -205,4 +205,9 @@ def moved_bytes(i: Instruction, arch: Arch) -> int:
     """Bytes that a LOAD brings, or that a STORE writes."""
     if i.opcode == Opcode.LOAD:
         return i.rows * run_bytes(i, arch)
-    return item_count(i, arch) * item_bytes(i.raw, arch)
+    return item_count(i, arch) * stored_bytes(i, arch)
+
+
+def stored_bytes(i: Instruction, arch: Arch) -> int:
+    """Bytes that a STORE writes of each item."""
+    return i.item_beats * arch.beat_bytes or item_bytes(i.raw, arch)

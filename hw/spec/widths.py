@@ -69,7 +69,7 @@ def _limits(arch: Arch) -> dict[Opcode, dict[str, int]]:
             "kernel_y": passes, "kernel_x": passes, "blocks": passes,
             "out_y": pixels, "out_x": pixels, "pool_y": pixels, "pool_x": pixels},
         Opcode.POST: dict.fromkeys(("out_y", "out_x", "pool_x", "pool_y"), words),
-        Opcode.STORE: transfer,
+        Opcode.STORE: transfer | {"item_beats": (arch.group_beats - 1).bit_length()},
     }
 
 

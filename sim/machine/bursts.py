@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.instruction import Instruction
-from systolith.hw.spec.memories import item_bytes
+from systolith.hw.spec.loops import stored_bytes
 from systolith.hw.spec.timing import burst_limit
 
 __all__ = ["bursts_of", "item_beats", "stored_runs"]
@@ -22,8 +22,8 @@ def bursts_of(arch: Arch, address: int, beats: int) -> Iterator[int]:
 
 
 def item_beats(code: Instruction, arch: Arch) -> int:
-    """Beats that an item of a STORE takes; smaller ones share none."""
-    return max(1, item_bytes(code.raw, arch) // arch.beat_bytes)
+    """Beats that a STORE writes of an item; smaller ones share none."""
+    return max(1, stored_bytes(code, arch) // arch.beat_bytes)
 
 
 def stored_runs(code: Instruction, arch: Arch) -> list[tuple[int, int]]:

@@ -29,6 +29,7 @@ from systolith.hw.spec.loops import (
     results,
     slot_of,
     slots_of,
+    stored_bytes,
     windows,
     word_starts,
 )
@@ -388,7 +389,7 @@ class Simulator:
         return total if bits > 61 else total.astype(np.int64)
 
     def _store(self, number, i):
-        size = item_bytes(i.raw, self.arch)
+        size = stored_bytes(i, self.arch)
         stride = size if i.burst else i.item_stride
         addresses, data = [], []
         for row, item in np.ndindex(i.rows, i.items):
@@ -399,7 +400,7 @@ class Simulator:
                                      f"{kind[raw]}: {i}")
             start = i.address + row * i.row_stride + item * stride
             addresses.append(start)
-            data.append(np.frombuffer(code, np.uint8))
+            data.append(np.frombuffer(code, np.uint8)[:size])
             self.memory[start:start + size] = data[-1]
         self.stores.append(Written(number, i.layer, np.array(addresses), np.array(data)))
 

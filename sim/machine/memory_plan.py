@@ -61,6 +61,7 @@ class _Checker:
         self.image = np.frombuffer(program.image, np.uint8)
         self.sums = Sums(self.arch.accumulator_depth)
         self.items: deque = deque()
+        self.cut: set[int] = set()              # tensors of whose groups parts were stored
         self.layers = [self._layer(entry) for entry in self.host.layers]
         self.seen: Counter = Counter()
         self.count = Counter(
@@ -146,6 +147,8 @@ class _Checker:
             return
         name = layer.input if i.memory == Memory.ACTIVATION else layer.operand.tensor
         tensor = self.contents.number[name]
+        if tensor in self.cut:
+            self.fail(number, f"loads words of {name!r}, of which parts are not stored")
         place, word, _ = self.contents.where(number, i, tensor, start)
         # [words, slots]
         round = self.contents.in_slots(self.contents.outside[tensor][place, word])
@@ -373,6 +376,8 @@ class _Checker:
             self.fail(number, "stores other results than post makes")
         place, word, part = self.contents.where(number, i, layer.output, address)
         block, row, column = self.contents.place(layer.output, word)
+        if i.item_beats:
+            self._check_part(number, i, layer, block * self.arch.groups_per_word + part)
         if made.raw:
             if (part != np.tile(np.arange(parts), made.count)).any():
                 self.fail(number, "stores the chunks of a sum in another order")
@@ -381,3 +386,14 @@ class _Checker:
             group = block * self.arch.groups_per_word + part - layer.first_group
         self._check_results(number, made, group[::parts], row[::parts], column[::parts])
         self.contents.outside[layer.output][place, word, part] = self.round
+
+    def _check_part(self, number, i, layer, groups):
+        """The first beats of groups, which are all that a STORE writes, must hold their
+        channels."""
+        real, arch = self.contents.tensors[layer.output], self.arch
+        lanes = np.arange(real.shape[0]) if real.channels is None else np.array(real.channels)
+        for group in set(groups.tolist()):
+            used = int(lanes[lanes // arch.group == group].max(initial=-1)) % arch.group + 1
+            if used * arch.activation.width > i.item_beats * arch.bus_bits:
+                self.fail(number, f"stores {i.item_beats} beats of a group of {used} channels")
+        self.cut.add(layer.output)

@@ -50,10 +50,10 @@ class _Writer:
         self.arch, self.limit = arch, instructions
         self.draw = random.Random(f"program {seed}")
         (self.other, self.heights, self.sides, self.ties, self.signs, self.chunks, self.windows_of,
-         self.narrow, self.own_rows, self.ends, self.above) = (
+         self.narrow, self.own_rows, self.ends, self.above, self.cuts) = (
             random.Random(f"program's {what} {seed}") for what in (
                 "sums", "heights", "sides", "ties", "signs", "chunks", "windows", "narrow weights",
-                "taps in rows", "ends", "rows from above"))
+                "taps in rows", "ends", "rows from above", "parts of items"))
         self.data = np.random.default_rng([seed, 1])
         self.instructions = []
         self.layer = 0
@@ -584,7 +584,9 @@ class _Writer:
         address = self.free + draw.randint(0, (self.window - self.free - span) // unit) * unit
         if span <= self.code_offset and self.ends.random() < 0.5:
             address = 0
-        if not self.add(Opcode.STORE, address=address, rows=rows, items=run,
+        part = 0 if raw or burst or arch.group_beats == 1 else self.cuts.randrange(
+            arch.group_beats)
+        if not self.add(Opcode.STORE, address=address, rows=rows, items=run, item_beats=part,
                         row_stride=row_stride, item_stride=item_stride, raw=raw, burst=burst):
             raise AccessError("a random STORE must be legal, as its POST has been written")
 

@@ -1,5 +1,5 @@
-"""A larger array takes no more cycles for the digits: with side taps, and but for a few cycles on
-the preset with more rows and columns."""
+"""A larger array takes no more cycles for the digits: with side taps, and on the preset with more
+rows and columns."""
 
 from pathlib import Path
 
@@ -36,7 +36,5 @@ def test_a_larger_array_with_side_taps_is_faster(taken):
 
 
 def test_a_larger_array_of_the_preset_is_as_fast(taken):
-    """STORE writes whole groups of results, of as many bytes as columns; rows are filled in
-    sixteenths of the array."""
     small, middle, large = (taken[False, size] for size in SIZES)
-    assert middle <= small + 2 and large <= small + 10
+    assert small >= middle >= large

@@ -45,7 +45,7 @@ def judged(arch, words, gap=0):
                 ctx.set(check.beat, beat)
                 ctx.set(check.last_beat, last_beat)
                 if place == 1 and value is not words[0]:
-                    assert ctx.get(check.opcode) == value & 15
+                    assert ctx.get(check.opcode) == value & 7
                 last_beat = beat
                 await ctx.tick()
                 ctx.set(check.valid, 0)
@@ -85,10 +85,10 @@ def test_what_is_legal_is_what_the_table_says(opcode, name):
 def test_opcodes_and_the_chips_identity(gap):
     arch = ARCHS["small"]
     own = identity(arch)
-    words = [word(Opcode.BEGIN, identity=own), *range(16),
+    words = [word(Opcode.BEGIN, identity=own), *range(8),
              *(word(Opcode.BEGIN, identity=own ^ 1 << bit) for bit in (0, 7, 8, 39, 40, 63)),
              word(Opcode.END), word(Opcode.BEGIN, identity=own)]
     known = {*Opcode} - {code for code in Opcode if code.unit is not None}
-    expected = [(0, 0), *((code not in known, code == Opcode.BEGIN) for code in range(16)),
+    expected = [(0, 0), *((code not in known, code == Opcode.BEGIN) for code in range(8)),
                 *[(0, 1)] * 6, (0, 0), (0, 0)]
     assert judged(arch, words, gap) == expected

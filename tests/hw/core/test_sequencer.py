@@ -280,8 +280,8 @@ def patched(arch, opcode, **fields):
 
 
 @pytest.mark.parametrize("bad", [
-    lambda arch: (0x123, 0x123 << 12),                                  # opcode 0
-    lambda arch: (0xFFF, (1 << isa.INSTRUCTION_BITS) - 1),              # opcode 15
+    lambda arch: (0x123, 0x123 << 11),                                  # opcode 0
+    lambda arch: (0xFFF, (1 << isa.INSTRUCTION_BITS) - 1),              # opcode 7
     zero_count,
     lambda arch: patched(arch, Opcode.LOAD, memory=3),
     lambda arch: patched(arch, Opcode.POST, destination=2),

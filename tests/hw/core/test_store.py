@@ -43,7 +43,8 @@ def random_instruction(draw, arch, window):
     return Instruction(Opcode.STORE, signal=draw.randrange(8), layer=draw.randrange(4096),
                        fields={"address": address, "rows": rows, "items": items,
                                "row_stride": row_stride, "item_stride": item_stride,
-                               "raw": raw, "burst": int(burst)})
+                               "raw": raw, "burst": int(burst), "item_beats": 0 if raw or burst
+                               else draw.choice((0, draw.randrange(arch.group_beats)))})
 
 
 def addresses(arch, code):
@@ -136,7 +137,8 @@ def test_random_instructions_write_their_bytes_and_no_others(arch, stalled):
         size = item_bytes(arch, item.raw)
         for address in addresses(arch, item):
             data = draw.randbytes(size)
-            expected[address:address + size] = data
+            written = item.item_beats * arch.beat_bytes or size
+            expected[address:address + written] = data[:written]
             # what stands behind the item must not matter
             items.append(int.from_bytes(data, "little")
                          | draw.getrandbits(arch.item_bits) >> 8 * size << 8 * size)

@@ -13,5 +13,5 @@ def test_fields_that_name_something_end_with_the_last_of_it():
     assert {item.least for item in counts} == {1} and not any(item.signed for item in counts)
     assert all(sum(item.width for item in HEAD + items) <= isa.INSTRUCTION_BITS
                for items in OPCODES.values())
-    assert [item.width for item in HEAD] == [4, 4, 4, 12]
+    assert [item.width for item in HEAD] == [3, 4, 4, 12]
     assert set(Opcode) == set(OPCODES) == set(range(1, 7))

@@ -25,6 +25,7 @@ WINDOWS = Arch(**PLAIN, load_windows=True)
 #: A word of four bytes in a beat.
 WINDOW = {"step_even": 1, "step_odd": 1, "spare": 4, "word_beats": 1}
 SMALL = Arch(**PLAIN)
+FOUR_BEATS = Arch(rows=16, columns=16, bus_bits=32)
 NARROW = Arch(**PLAIN, weight_widths=(4, 2))
 
 
@@ -117,6 +118,10 @@ CASES = [
     (BENT, instruction(Opcode.POST, operand=3, destination=1),
      {"gain": (-1 << 26, (1 << 26) - 1), "operand_gain": (-1 << 19, (1 << 19) - 1)}),
     (SIGNS, instruction(Opcode.POST, signs=1), {"slot": (0, 7)}),
+    (SMALL, instruction(Opcode.STORE), {"item_beats": (0, 0)}),
+    (FOUR_BEATS, instruction(Opcode.STORE), {"item_beats": (0, 3)}),
+    (FOUR_BEATS, instruction(Opcode.STORE, raw=1), {"item_beats": (0, 0)}),
+    (FOUR_BEATS, instruction(Opcode.STORE, burst=1), {"item_beats": (0, 0)}),
     (LARGE, instruction(Opcode.POST, table=1), {"low": (-512, 511), "high": (-512, 511)}),
     (FLOATS, instruction(Opcode.POST, operand=1, low=-3, high=3),
      {"low": (-126, 126), "high": (-126, 126), "first_low": (-126, 126),

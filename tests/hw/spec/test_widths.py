@@ -15,14 +15,16 @@ SMALL = Arch(rows=4, columns=4, activation_depth=512, weight_depth=40, accumulat
              parameter_depth=8, address_bits=17)
 LARGE = Arch(rows=1, columns=1, activation_depth=1 << 20, weight_depth=1 << 18,
              accumulator_depth=1 << 16, weight_widths=(4, 3, 2))
+#: Groups of many beats.
+WIDE = Arch(rows=256, columns=256, bus_bits=32)
 
 
 def test_a_large_chip_keeps_all():
     for opcode, fields in isa.OPCODES.items():
         assert kept_bits(LARGE, opcode) == {item.name: item.width for item in fields} | (
             {"word_beats": 2, "step_even": 0, "step_odd": 0, "spare": 0}
-            if opcode == Opcode.LOAD else {})
-        if opcode != Opcode.LOAD:
+            if opcode == Opcode.LOAD else {"item_beats": 0} if opcode == Opcode.STORE else {})
+        if opcode not in (Opcode.LOAD, Opcode.STORE):
             assert payload(LARGE, opcode) == isa.layout(opcode)
     assert offset_bits(LARGE) == 32
 
@@ -37,6 +39,8 @@ def test_a_small_chip_keeps_what_its_memories_and_addresses_can_use():
     load, store = (kept_bits(SMALL, opcode) for opcode in (Opcode.LOAD, Opcode.STORE))
     assert load["address"] == load["row_stride"] == store["item_stride"] == 17
     assert load["words"] == 10 and offset_bits(SMALL) == 18
+    assert store["item_beats"] == 0                             # a group has one beat
+    assert kept_bits(WIDE, Opcode.STORE)["item_beats"] == 6     # 63 of 64
     assert kept_bits(replace(SMALL, rows=4, depthwise=True), Opcode.ARRAY)["out_x"] == 12
     load = kept_bits(replace(SMALL, load_windows=True), Opcode.LOAD)
     assert [load[name] for name in ("word_beats", "step_even", "step_odd", "spare")] == [

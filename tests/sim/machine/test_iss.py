@@ -17,7 +17,7 @@ from systolith.sim.random.programs import random_program
 
 from ... import interpreter
 
-SEEDS = (*range(18), 81, 100, 108, 158, 264)
+SEEDS = (*range(18), 81, 100, 108, 158, 219, 264)
 
 
 @cache

@@ -240,3 +240,39 @@ def test_parameters_of_lanes_without_channel_are_left_out_and_no_others():
         program.instructions[at] = replace(load, fields=load.fields | {"word_beats": beats})
         with pytest.raises(MemoryPlanError, match="other parts"):
             check_memory_plan(replace(program, host=host))
+
+
+def one_pixel(channels):
+    """A convolution whose only result has so many channels."""
+    int8 = Int(8)
+    conv = convolution("conv", "image", "result", np.ones((channels, 3, 2, 2), np.int64), int8,
+                       multiplier=np.full(channels, 1 << 16), shift=np.full(channels, 17),
+                       low=-128, high=127)
+    tensors = [Tensor("image", (3, 2, 2), int8), Tensor("result", (channels, 1, 1), int8)]
+    return Graph("net", tensors[:1], {item.name: item for item in tensors}, [conv], ["result"])
+
+
+@pytest.mark.parametrize("channels, beats", [(8, 1), (9, 2), (24, 3), (25, 0), (32, 0), (43, 2)])
+def test_beats_of_an_output_without_channels_are_not_stored_and_no_others(channels, beats):
+    arch = replace(ARCH, rows=32, columns=32)           # groups of four beats
+    program = compile_graph(one_pixel(channels), arch)
+    check_memory_plan(program)
+    at, store = [(n, i) for n, i in enumerate(program.instructions) if i.opcode == Opcode.STORE][-1]
+    assert store.item_beats == beats and store.burst == (beats == 0)
+    if beats > 1:
+        program.instructions[at] = replace(store, fields=store.fields | {"item_beats": beats - 1})
+        with pytest.raises(MemoryPlanError, match=f"stores {beats - 1} beats of a group of"):
+            check_memory_plan(program)
+
+
+def test_parts_of_groups_that_are_loaded_again_are_seen():
+    arch = replace(ARCH, rows=16, columns=16, activation_depth=60)
+    program = compile_graph(network(2), arch)
+    stores = [(n, i) for n, i in enumerate(program.instructions)
+              if i.opcode == Opcode.STORE and i.layer == 0]
+    assert stores and not any(i.item_beats for _, i in stores)
+    for n, i in stores:         # eight channels are in the first one of two beats
+        program.instructions[n] = replace(i, fields=i.fields | {
+            "burst": 0, "item_beats": 1, "item_stride": arch.activation_bytes})
+    with pytest.raises(MemoryPlanError, match="loads words of 'map1', of which parts"):
+        check_memory_plan(program)

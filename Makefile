@@ -3,13 +3,17 @@ PYTHON ?= python3
 VENV := .venv
 JOBS ?= 2
 
-.PHONY: demo test board-test netlist-test asic-test mutants lint wheel-test docs clean
+.PHONY: demo test long-test board-test netlist-test asic-test mutants lint wheel-test docs clean
 
 demo: $(VENV)/installed
 	$(VENV)/bin/systolith demo
 
 test: $(VENV)/installed-dev
 	$(VENV)/bin/python -m pytest -n $(JOBS)
+
+# More planted faults, larger networks and real synthesis, which `make test` leaves out: minutes.
+long-test: $(VENV)/installed-dev
+	$(VENV)/bin/python -m pytest -n $(JOBS) -m slow
 
 # Every open flow to a bitstream of its board, with the real tools, and a netlist that replays a layer:
 # some minutes.
@@ -26,7 +30,7 @@ mutants: $(VENV)/installed-dev
 # Cores after synthesis, for gates and for each family whose cells have models, replay a network; one
 # with a wrong cell does not: some minutes.
 netlist-test: $(VENV)/installed-dev
-	SYSTOLITH_NETLISTS=1 $(VENV)/bin/python -m pytest tests/gen/measure/test_gate_netlist.py
+	SYSTOLITH_NETLISTS=1 $(VENV)/bin/python -m pytest -m '' tests/gen/measure/test_gate_netlist.py
 
 # LibreLane itself reads the configuration that `systolith asic` writes.
 asic-test: $(VENV)/installed-dev

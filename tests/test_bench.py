@@ -58,6 +58,7 @@ def test_all_are_built():
     assert len(field_networks.SMALL) == len(field_networks.NETWORKS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SIZES)
 def test_quantized_networks(name):
     net, output = SIZES[name]()
@@ -192,6 +193,7 @@ def test_layers():
         assert len(made.program.host.layers) == len(stack)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", field_networks.SMALL)
 def test_field_networks(name):
     net, output = field_networks.SMALL[name]()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from systolith.gen.chip.toml import load_chip
-from systolith.gen.flow.build import build
+from systolith.gen.flow.compile import compile_network
 from systolith.sim.machine.cycles import cycles
 
 DIGITS = Path(__file__).resolve().parents[2] / "examples" / "digits"
@@ -15,18 +15,16 @@ FED = ("bus.windows=true", "buffers.two_writes=true", "array.two_fillings=true",
 
 
 @pytest.fixture(scope="module")
-def taken(tmp_path_factory):
+def taken():
     """{(fed, size): cycles of one image}."""
-    folder = tmp_path_factory.mktemp("sizes")
     found = {}
     for fed in (False, True):
         for size in SIZES:
             chip = load_chip("sim-16x16-int8", [
                 f"array.rows={size}", f"array.columns={size}",
                 *((f"post.lanes={size}", *FED) if fed else ())])
-            made = build(DIGITS / "digits-cnn-int8.onnx", chip, folder / f"{fed}-{size}",
-                         area=False)
-            found[fed, size] = cycles(made.program).cycles
+            _, program = compile_network(DIGITS / "digits-cnn-int8.onnx", chip)
+            found[fed, size] = cycles(program).cycles
     return found
 
 

@@ -174,6 +174,7 @@ def test_refusals():
             compile_graph(widened(graph, arch), arch)
 
 
+@pytest.mark.slow
 def test_memory_holds_the_bits_of_the_weights_alone():
     """Planes of the input share weights, and the plane of -1 has words for a few passes."""
     rng = np.random.default_rng(5)

@@ -32,7 +32,8 @@ SMALL = {
     "HAR, 9-17-33": lambda: binary_networks.har(32)}
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", [
+    pytest.param(name, marks=pytest.mark.slow) if name == "CNV, W1A1" else name for name in SMALL])
 def test_published_shapes(name, tmp_path):
     model = SMALL[name]()
     onnx.save(model, tmp_path / "model.onnx")

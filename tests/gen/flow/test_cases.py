@@ -209,6 +209,7 @@ def test_binary_chips_agree_about_padding(tmp_path):
         _compare(simulate(made, inputs).outputs, expected[expected.files[0]], Case())
 
 
+@pytest.mark.slow
 def test_layers_of_8_bits_on_a_binary_chip(tmp_path):
     """The first and the last layer by planes of their weights."""
     path = FOLDER / "first8_binary_last8.onnx"

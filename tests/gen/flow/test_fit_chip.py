@@ -100,6 +100,7 @@ def test_board_too_small_for_the_program():
         fit(graph_of(dense(1200, 200)), board="ulx3s-85f", area=False)
 
 
+@pytest.mark.slow
 def test_units_are_measured():
     graph = graph_of(residual(np.random.default_rng(0))[1])
     found = fit(graph, fixed={"rows": 2, "columns": 2, "post_lanes": 1})

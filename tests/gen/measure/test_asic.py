@@ -289,6 +289,7 @@ def test_what_the_commands_refuse(arguments, message, capsys, tmp_path, monkeypa
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_core_of_macros_runs_as_the_core_does():
     """Every result and every byte, in the same cycles."""
     arch = random_arch(1)

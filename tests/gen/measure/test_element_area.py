@@ -30,6 +30,7 @@ def test_modules_count_as_often_as_they_stand(flatten):
     assert set(found["flows"]) == {"default", "area"} and found["flows"][found["flow"]] == 12
 
 
+@pytest.mark.slow
 def test_xc7_counts_slices_and_bare_carry_of_all_modules():
     found = element_area.element_area(DESIGN, "top", "xc7", flatten=False)
     assert (found["lut"], found["ff"], found["bare_carry"], found["slices"]) == (12, 12, 0, 3)
@@ -56,6 +57,7 @@ def test_dsp_blocks_only_where_they_are_asked_for():
     assert (with_dsp["dsp"], without["dsp"]) == (1, 0) and with_dsp["lut"] < 40 < without["lut"]
 
 
+@pytest.mark.slow
 def test_two_int8_products_of_columns_side_by_side_take_one_dsp_block():
     text = pe_verilog(Entry("int8", "int8", columns=2).rules("dsp48"))
     figures = element_area.element_area(text, "systolith_pe", "xc7", dsp=True)

@@ -121,6 +121,7 @@ class _Product(Component):
         return m
 
 
+@pytest.mark.slow
 @needs_icarus
 def test_products_in_parts_are_whole_after_synthesis(tmp_path):
     """Yosys' cascades of DSP48E1 lost the product of the upper parts (see `timing.PART_BITS`)."""

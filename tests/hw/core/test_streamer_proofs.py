@@ -151,6 +151,7 @@ def test_load_brings_each_beat_once_into_its_word(arch, tmp_path):
     prove_load(load, arch, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("old, new", [
     ("no_windows(self.o.ready)", "no_windows(Const(1))"),
     ("m.d.sync += self.o.valid.eq(0)", "pass"),
@@ -307,6 +308,7 @@ def test_post_writes_each_result_once(arch, tmp_path):
     prove_post(post, arch, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chip, module, old, new", [
     (1, post, "mark.valid & mark.again, pooled.valid", "mark.valid, pooled.valid"),
     (1, post, "marks[-2].valid & ~raw & ~wanted(marks[-2])", "marks[-2].valid & ~raw"),

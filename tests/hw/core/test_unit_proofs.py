@@ -78,6 +78,7 @@ def test_a_write_burst_has_its_beats_and_wlast_is_its_last(arch, tmp_path):
     prove_wlast(store, arch, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("old, new", [
     ("last.eq(burst.more == 0),", "last.eq(burst.more <= 1),"),
     ("m.d.sync += burst.waits.eq(1)", "pass"),
@@ -151,6 +152,7 @@ def test_what_the_check_lets_pass_is_what_the_tables_allow(arch, tmp_path):
     prove_check(legality, arch, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("old, new", [
     ("found[number].append(~mask[opcode.unit])", "found[number].append(~mask[opcode.unit - 1])"),
     ("(found & (place != 0)) | reduce(or_, terms)", "reduce(or_, terms)"),
@@ -253,6 +255,7 @@ def test_a_run_ends_within_the_watchdogs_bound_and_units_get_what_was_checked(ar
     prove_sequencer(sequencer, arch, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("old, new", [
     ("(age == self.watchdog) |", "(age == self.watchdog + 4) |"),
     ("with m.If(moved | ~waits):", "with m.If(moved | ~waits | queues_are_full):"),

@@ -87,7 +87,8 @@ def both(arch, monkeypatch):
     return yosys, mine
 
 
-@pytest.mark.parametrize("name", CHIPS)
+@pytest.mark.parametrize("name", [
+    pytest.param(name, marks=pytest.mark.slow) if name == "many parts" else name for name in CHIPS])
 def test_every_module_of_a_core_is_the_logic_of_yosys_own_text(name, monkeypatch, tmp_path):
     yosys, mine = both(CHIPS[name], monkeypatch)
     names = list(modules(mine))

@@ -135,6 +135,7 @@ def check(bench, observed):
     return checked
 
 
+@pytest.mark.slow
 def test_every_pair_of_operands(seen):
     for bench, observed in seen["every pair"]:
         check(bench, observed)

@@ -52,6 +52,7 @@ def test_dask(tmp_path):
         check(executor, tmp_path)
 
 
+@pytest.mark.slow
 def test_jobs(tmp_path):
     pytest.importorskip("submitit")
     with open_executor(4, "local-jobs", tmp_path / "jobs") as executor:

@@ -399,6 +399,7 @@ def test_the_shipped_format_space_covers_three_families():
     assert {str(point.arch.activation) for point in points} == {"e3m2", "int8", "bipolar1"}
 
 
+@pytest.mark.slow
 def test_one_real_point(tmp_path):
     network = (EXAMPLES / ".." / "digits" / "digits-mlp-bnn.onnx").resolve()
     (tmp_path / "space.toml").write_text(f"""

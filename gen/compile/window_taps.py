@@ -13,8 +13,12 @@ from systolith.sim.model.conv import Conv
 from systolith.sim.model.pool import Pool
 
 from .layer import Layer
+from .tiling import plan_layer
 
 __all__ = ["with_window_taps"]
+
+#: Cycles that the instructions of a sub-tile cost, about.
+_SUB_TILE = 16
 
 
 def with_window_taps(layers: Sequence[Layer], on_chip: Collection[str]) -> list[Layer]:
@@ -59,9 +63,16 @@ def _kernel(conv: Conv) -> Conv:
 
 
 def _cost(layer):
-    """About the cycles of a layer: the most of those of the array, of POST and of loading its
-    weights, which are also in the way of what other layers load."""
-    chunks = sum(map(layer.used_chunks, range(layer.groups)))
-    load = layer.stored_weights / layer.arch.beat_bytes
-    return load / 4 + max(load, layer.images * layer.cycles(layer.y.out, layer.x.out),
-                          layer.images * layer.results * layer.pool * chunks)
+    """About the cycles of a layer whose input is on the chip: the most of those of the array and of
+    POST, those of instructions, and a quarter of those of loading its weights, most of which may be
+    hidden behind other layers."""
+    plan, times = plan_layer(layer, None), layer.images * layer.pool
+    subs = plan.sub_tiles(plan.tiles[0])
+    array = plan.cycles
+    if not layer.from_above:                    # weights come during the passes before
+        (y0, y1), (x0, x1) = subs[0]
+        pixels = layer.pixels(y1 - y0, x1 - x0)
+        array -= max(0, layer.pass_cycles(pixels) - pixels)
+    post = times * layer.results * sum(map(layer.used_chunks, range(layer.groups)))
+    instructions = _SUB_TILE * layer.images * len(subs) * layer.column_blocks
+    return max(array, post) + instructions + layer.stored_weights / layer.arch.beat_bytes / 4

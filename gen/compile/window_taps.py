@@ -29,11 +29,10 @@ def with_window_taps(layers: Sequence[Layer], on_chip: Collection[str]) -> list[
 
 
 def _with_taps(layer):
-    arch = layer.arch
     # Written copies, bit planes and sums of weights have words of their own.
     plain = (not (layer.spread or layer.side or layer.part or layer.copies or layer.halves
                   or layer.to_signs or layer.weighed) and layer.planes == len(layer.addends) == 1)
-    if not arch.depthwise or not plain or not _summed(layer.conv):
+    if not plain or not _summed(layer.conv):
         return layer
     made = replace(layer, conv=_kernel(layer.conv))
     better = (made.from_above and made.stored_weights <= layer.stored_weights

@@ -41,10 +41,11 @@ def _with_taps(layer):
 
 
 def _summed(conv):
-    """Whether a layer sums one depthwise tap over windows that lie side by side."""
+    """Whether a layer sums one tap over windows that lie side by side. `plan_from_above` knows
+    whether each channel has a tap of its own."""
     geometry, pool = conv.geometry, conv.pool
-    return (conv.depthwise and conv.weights.shape[2:] == (1, 1) and pool.sum
-            and pool.stride == pool.size != (1, 1) and not any(pool.pads)
+    return (conv.weights.shape[2:] == (1, 1) and pool.sum and pool.stride == pool.size != (1, 1)
+            and not any(pool.pads)
             and geometry.stride == (1, 1) and not any(geometry.pads) and conv.operand is None)
 
 

@@ -23,6 +23,7 @@ from .operands import operand_lives
 from .pools import pool_bytes
 from .stream import Region, Sink, Stream
 from .tables import table_bytes
+from .window_taps import with_window_taps
 
 __all__ = ["compile_graph"]
 
@@ -104,6 +105,7 @@ def compile_graph(graph: Graph, arch: Arch, batch: int = 1, *,
     # Taps have rows of their own only where the layer before has written copies on the chip.
     layers = [replace(layer, part=0) if layer.part and (
         layer.conv.input not in places.placement.maps) else layer for layer in layers]
+    layers = with_window_taps(layers, places.placement.maps)
     plans = plan_layers(layers, places)
 
     stream, offsets = Stream(arch), []

@@ -139,7 +139,8 @@ class Weights:
         return replace(self, images=np.where(channels[:, None, None, None], 0, self.images))
 
     def repeated(self, count: int, axis: int) -> "Weights":
-        """With each output channel (`axis` 0) or input channel (1) `count` times in a row."""
+        """With each output channel (`axis` 0), input channel (1), or row (2) or column (3) of the
+        kernel `count` times in a row."""
         return replace(self, images=np.repeat(self.images, count, axis))
 
     def dense(self, groups: int, fill: int = 0) -> "Weights":

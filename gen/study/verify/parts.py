@@ -142,8 +142,8 @@ def _proofs(settings: Settings) -> list[Figure]:
         report = Path(folder) / "report.xml"
         select = "handshake" if settings.quick else "proofs or induction"
         made, _, spent = seconds_of(lambda: command(
-            "-m", "pytest", "-q", "-m", "", "-n", "0", "-p", "no:cacheprovider", f"--junitxml={report}",
-            "-k", select, "tests/hw/core", cwd=root))
+            "-m", "pytest", "-q", "-m", "", "-n", "0", "-p", "no:cacheprovider",
+            f"--junitxml={report}", "-k", select, "tests/hw/core", cwd=root))
         if not report.exists():
             raise UserError(f"the proofs did not run: {made.stdout[-300:]}{made.stderr[-300:]}")
         cases = list(ElementTree.parse(report).iter("testcase"))

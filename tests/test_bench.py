@@ -12,6 +12,7 @@ import pytest
 from systolith.gen.chip.toml import load_chip
 from systolith.gen.flow import build as build_module
 from systolith.gen.flow.build import build
+from systolith.gen.flow.compile import compile_network
 from systolith.gen.measure.liberty import read_liberty
 from systolith.gen.measure.place_and_route import Timing
 from systolith.gen.quantize.recipe import Recipe
@@ -19,6 +20,7 @@ from systolith.gen.report import pareto
 from systolith.gen.report.report import read_report
 from systolith.gen.study.sweep.verify import Verified
 from systolith.gen.study.sweep.verify import table as verified_table
+from systolith.sim.machine.cycles import cycles
 
 sys.path.append(str(Path(__file__).parents[1] / "bench"))
 import agreement
@@ -26,6 +28,7 @@ import area_draws
 import area_estimate
 import common
 import exactness
+import fed_arrays
 import field_networks
 import large_networks
 import layers
@@ -56,6 +59,15 @@ SIZES = {
 def test_all_are_built():
     assert set(SIZES) == set(vision_networks.NETWORKS) | set(tiny_networks.NETWORKS)
     assert len(field_networks.SMALL) == len(field_networks.NETWORKS)
+
+
+@pytest.mark.parametrize("network", ["MobileNetV1-0.25 96", "DS-CNN"])
+def test_a_larger_array_is_faster(network):
+    made, taken = fed_arrays.ROWS[f"{network}, 16 x 16, 64 bits"][0](), []
+    for size in (16, 32, 64):
+        chip = fed_arrays.ROWS[f"{network}, {size} x {size}, 64 bits"][1]()
+        taken.append(cycles(compile_network(made, chip)[1]).cycles)
+    assert taken[0] > taken[1] > taken[2]
 
 
 @pytest.mark.slow

@@ -36,6 +36,8 @@ class Pooling(wiring.Component):
         1: the last result is taken.
     preset : In(1), gain : In(signed(arch.gain_bits))
         On chips with `timing.gain_by_pooling`: `best` is the gain in the next cycle.
+    coming : Out(mark_layout(arch))
+        What `pooled` is in the next cycle.
     pooled : Out(mark_layout(arch)), best : Out(as results, of pooled_bits(arch) bits)
         `mark` and the window's result so far, `timing.POOLING` cycles later; final where the mark
         is valid and the window's last.
@@ -49,7 +51,7 @@ class Pooling(wiring.Component):
             **({"least": In(arch.post_lanes)} if arch.activation.binary else {}),
             **({"preset": In(1), "gain": In(signed(arch.gain_bits))} if gain_by_pooling(arch)
                else {}),
-            "pooled": Out(mark_layout(arch)),
+            "coming": Out(mark_layout(arch)), "pooled": Out(mark_layout(arch)),
             "best": Out(data.ArrayLayout(signed(pooled_bits(arch)), arch.post_lanes)),
         })
 
@@ -63,7 +65,7 @@ class Pooling(wiring.Component):
             delayed = Signal.like(mark, name=f"mark_{stage}")
             m.d.sync += delayed.eq(stages[-1])
             stages.append(delayed)
-        m.d.comb += self.pooled.eq(stages[-1])
+        m.d.comb += [self.coming.eq(stages[-2]), self.pooled.eq(stages[-1])]
         for lane in range(self.arch.post_lanes):
             self._elaborate_lane(m, lane, mark)
         return m

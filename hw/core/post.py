@@ -148,15 +148,15 @@ class Post(ExecutionUnit):
         if least:
             m.d.comb += pooling.least.eq(Cat(least))
 
-        # What is written: sums as they are, combined results, or pooled ones.
-        pooled, entered = pooling.pooled, marks[self.entry + 1]
-        raw_valid = Signal()        # that of `entered`, where it is raw; then there are no others
-        m.d.sync += raw_valid.eq(marks[self.entry].valid & raw)
-        chosen = _choose(operand, mark, pooled) if arch.operand_depth else pooled
-        valid = Mux(operand, mark.valid & mark.again, pooled.valid & pooled.last)
-        written = _choose(raw, entered, chosen)
-        m.d.comb += [writer.mark.eq(written), writer.mark.valid.eq(raw_valid | valid),
-                     writer.fields.raw.eq(raw),
+        # What is written: sums as they are, combined results, or pooled ones. Much hangs on the
+        # mark, which is chosen a cycle before.
+        pooled, combined = pooling.coming, marks[-2] if coming is None else coming
+        chosen = _choose(operand, combined, pooled) if arch.operand_depth else pooled
+        valid = Mux(operand, combined.valid & combined.again, pooled.valid & pooled.last)
+        written = Signal.like(pool, name="written_mark")
+        m.d.sync += [written.eq(_choose(raw, marks[self.entry], chosen)),
+                     written.valid.eq(Mux(raw, marks[self.entry].valid, valid))]
+        m.d.comb += [writer.mark.eq(written), writer.fields.raw.eq(raw),
                      *(writer.results[lane].eq(pooling.best[lane])
                        for lane in range(arch.post_lanes)),
                      *(writer.raws[lane].eq(raw) for lane, raw in enumerate(raws))]

@@ -310,7 +310,7 @@ def test_post_writes_each_result_once(arch, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("chip, module, old, new", [
-    (1, post, "mark.valid & mark.again, pooled.valid", "mark.valid, pooled.valid"),
+    (1, post, "combined.valid & combined.again, pooled.valid", "combined.valid, pooled.valid"),
     (1, post, "marks[-2].valid & ~raw & ~wanted(marks[-2])", "marks[-2].valid & ~raw"),
     (1, post, "range(self.operand_lane.latency - 1)", "range(self.operand_lane.latency)"),
     (1, window_reader, "& ~(combined & odd)", ""),

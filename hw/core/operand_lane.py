@@ -19,7 +19,7 @@ from systolith.hw.spec.timing import (
 
 from .products import folded_product, product, register
 
-__all__ = ["OperandLane", "turn_shapes"]
+__all__ = ["OperandLane", "product_apart", "turn_shapes"]
 
 _LAYOUT = isa.layout(isa.Opcode.POST)
 
@@ -27,7 +27,16 @@ _LAYOUT = isa.layout(isa.Opcode.POST)
 def turn_shapes(arch: Arch) -> dict[str, Any]:
     """Shapes of what an operand lane of the chip gives to its post lane, by name."""
     first, other = operand_image_bits(arch)
-    return {"number": signed(first + other), "addend": signed(other + arch.gain_bits)}
+    product, addend = signed(first + other), signed(other + arch.gain_bits)
+    if product_apart(arch):
+        return {"number": signed(first), "product": product, "addend": addend}
+    return {"number": product, "addend": addend}
+
+
+def product_apart(arch: Arch) -> bool:
+    """Whether a product comes beside the number, of which one is 0: built without DSP blocks, for
+    parts whose LUTs have inputs left where it is added."""
+    return arch.post_luts and not arch.slope_offsets
 
 
 class OperandLane(wiring.Component):
@@ -58,10 +67,12 @@ class OperandLane(wiring.Component):
     entering : In(1)
         The result and the operand are there.
     valid : In(1)
-        The result is there in the next cycle; else number and addend are 0.
+        The result is there in the next cycle; else what comes is 0.
     number : Out, addend : Out
         As the post lane takes them: c with the addend r * operand_gain, or c * r with 0. With
         slopes that come late the number is c + r * operand_gain, with 0.
+    product : Out
+        With `product_apart` c * r, and the number is then 0.
     """
 
     def __init__(self, *, arch: Arch) -> None:
@@ -128,7 +139,11 @@ class OperandLane(wiring.Component):
             self._give(m, "number", Mux(is_product, 0, first) + Mux(whole, scaled, 0), Const(1))
             self._give(m, "addend", scaled, ~whole)
         else:
-            self._give(m, "number", Mux(is_product, scaled, first), Const(1))
+            if product_apart(self.arch):
+                self._give(m, "number", first, ~is_product)
+                self._give(m, "product", scaled, is_product)
+            else:
+                self._give(m, "number", Mux(is_product, scaled, first), Const(1))
             self._give(m, "addend", scaled, ~is_product)
         return m
 

@@ -14,7 +14,7 @@ from systolith.hw.spec.timing import (
     product_latency,
 )
 
-from .operand_lane import turn_shapes
+from .operand_lane import product_apart, turn_shapes
 from .products import product, register
 from .rounding import nearest_float, nearest_integer
 
@@ -49,7 +49,7 @@ class PostLane(wiring.Component):
         shift and addend for sums below zero; an offset. Addends are the highest bits of numbers of
         `multiplier_bits` bits, ties are those of `rounding.nearest`. 0 in a second turn, but for
         the slope below zero and the offset where that turn is `bent`.
-    again, number, addend, gain, gain_shift, gain_ties : In
+    again, number, product, addend, gain, gain_shift, gain_ties : In
         Only on chips with operands: a second turn; what `OperandLane` gives, 0 in a first turn; the
         factor, the shift and the ties.
     bent : In(1), coarse : In(1)
@@ -123,7 +123,8 @@ class PostLane(wiring.Component):
             return total
         # A window's sum must outlast the turns of other results between its words.
         window = Signal(signed(bits), reset_less=True)
-        summed = self.accumulator + Mux(self.more, window, bias | self.number)
+        number = self.number | self.product if product_apart(self.arch) else self.number
+        summed = self.accumulator + Mux(self.more, window, bias | number)
         with m.If(self.counts):
             m.d.sync += window.eq(summed)
         if len(total) == bits:

@@ -28,8 +28,8 @@ GROUP = """
 name = "{name}"
 chip = "ulx3s-8x8"
 networks = [{networks}]
-set = {{ "array.depthwise" = false, "buffers.tables" = 0, "array.activation" = "{activation}", \
-"array.weight" = "{weight}" }}
+set = {{ "clock.mhz" = 75, "array.depthwise" = false, "buffers.tables" = 0, \
+"array.activation" = "{activation}", "array.weight" = "{weight}" }}
 together = [{{ "array.rows" = {rows}, "array.columns" = {columns} }}]
 """
 NETWORKS = ("digits-cnn-float", "digits-resnet-float")

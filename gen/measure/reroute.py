@@ -31,7 +31,7 @@ def forget_detours(module: dict[str, Any], delays: Iterable[str]) -> int:
     detours = set()
     for source, target, delay in wires:
         one, other = (tiles.get(pin.rpartition("/")[0]) for pin in (source, target))
-        if one is not None and other is not None and one != other and (
+        if one is not None and other is not None and (
                 delay > wire_delay(one, other) + 0.069 * math.log(readers[source]) + _DETOUR):
             detours.add(source)
     nets = set()

@@ -116,11 +116,12 @@ class Sequencer(wiring.Component):
         faulty_layer = Signal.like(layer, reset_less=True)
         asking, position, missing, checked = self._elaborate_fetch(m, queues, executed, ended)
         first = Signal()
-        begins = opcode == Opcode.BEGIN
-        wrong_order = first != begins
         # An instruction of one beat may be complete in the cycle after another one: then END, and
         # that BEGIN was the first, must be known before they are executed.
         single = self.beats == 1
+        begins = Signal()               # of others the opcode is known a cycle before
+        m.d["comb" if single else "sync"] += begins.eq(opcode == Opcode.BEGIN)
+        wrong_order = first != begins
         over: Value = ended | (executed & ends) if single else ended
         m.d.comb += good.eq(complete & self.busy & ~over & ~self.halt & ~failed & ~check.illegal
                             & ~check.foreign & ~wrong_order)

@@ -17,15 +17,17 @@ def routed():
             "unit.near\\_1": cell("TRELLIS_FF", "X4/Y4/SLICEA.FF0", Q=10),
             "unit.far": cell("TRELLIS_FF", "X4/Y6/SLICEA.FF0", Q=11),
             "unit.end": cell("TRELLIS_COMB", "X6/Y4/SLICEA.K0", A=10, B=11, F=13),
+            "unit.beside": cell("TRELLIS_COMB", "X4/Y6/SLICED.K1", A=11),
             "clock": cell("DCCA", "X0/Y0/TDCC0", CLKO=12)},
         "netnames": {name: {"bits": [bit], "attributes": {"ROUTING": "wires"}}
                      for name, bit in BITS.items()}}
 
 
-def lines(near, far):
+def lines(near, far, beside=100):
     return [f"    (INTERCONNECT {source} {target} ({ns}:{ns}:{ns}) ({ns}:{ns}:{ns}))"
             for source, target, ns in (("unit.near\\_1/Q", "unit.end/A", near),
                                        ("unit.far/Q", "unit.end/B", far),
+                                       ("unit.far/Q", "unit.beside/A", beside),
                                        ("clock/CLKO", "unit.far/CLK", 9000))]
 
 
@@ -37,6 +39,12 @@ def test_a_detour_is_routed_again_and_nothing_else():
         assert forget_detours(module, lines(near, far)) == len(again)
         assert {name for name, net in module["netnames"].items()
                 if "ROUTING" not in net["attributes"]} == again
+
+
+def test_so_is_one_within_a_tile():
+    usual = 1000 * wire_delay((4, 4), (6, 4))
+    for beside, again in ((500, 0), (2030, 1)):
+        assert forget_detours(copy.deepcopy(routed()), lines(usual, usual, beside)) == again
 
 
 def test_longer_wires_take_longer():

@@ -89,7 +89,7 @@ def test_a_beat_too_few_and_a_burst_forgotten_are_found(old, new, tmp_path):
 
 def legal(word, arch, beat):
     """Whether what ends in a beat of an instruction is as the tables of the ISA say."""
-    found = [] if beat else [reduce(or_, (word[:4] == opcode for opcode in OPCODES))]
+    found = [] if beat else [reduce(or_, (word[:HEAD[0].width] == opcode for opcode in OPCODES))]
     for opcode, fields in OPCODES.items():
         position, terms = 0, []
         for item in HEAD + fields:
@@ -107,7 +107,7 @@ def legal(word, arch, beat):
             terms += [~((value >= option.low) & (value <= option.high)) for option in OPTIONS
                       if (option.opcode, option.field) == (opcode, item.name)
                       and not getattr(arch, option.part)]
-        found += [(word[:4] != opcode) | reduce(and_, terms)] if terms else []
+        found += [(word[:HEAD[0].width] != opcode) | reduce(and_, terms)] if terms else []
     return reduce(and_, found) if found else Const(1)
 
 
@@ -137,7 +137,7 @@ def prove_check(module, arch, folder):
     m.d.comb += [
         polite.eq(~valid | ((place == following) & (component.last_beat == before))),
         ok.eq((~begun | (component.illegal == ~good)) & (begun | came | (following == 0))
-              & (~(begun | came) | (component.opcode == beats[0][:4]))
+              & (~(begun | came) | (component.opcode == beats[0][:HEAD[0].width]))
               & (own["valid"] == came) & (~came | (own["place"] == place_then))
               & (following < component.beats)
               & Cat((following != n) | (before == beats[n - 1])

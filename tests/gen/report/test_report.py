@@ -44,14 +44,14 @@ def test_figures_are_those_of_the_cycle_model(programs):
     found = report.cycles
     assert (found.total, found.compute) == (timing.cycles, timing.compute_cycles)
     assert found.utilization == pytest.approx(program.host.macs / timing.cycles / 64)
-    assert found.images_per_second == pytest.approx(75e6 / timing.cycles)
+    assert found.images_per_second == pytest.approx(120e6 / timing.cycles)
     assert report.network.macs == sum(item.layer.macs for item in report.layers)
     for before, after in pairwise(report.layers):
         assert before.cost.last_cycle <= after.cost.last_cycle <= timing.cycles
 
 
 def test_clock_says_where_it_comes_from(programs):
-    assert make_report(programs["board"]).clock == Clock(75.0, "PLL of the ulx3s-85f")
+    assert make_report(programs["board"]).clock == Clock(120.0, "PLL of the ulx3s-85f")
     assert make_report(programs["none"]).clock == Clock(100.0, "assumed: clock.mhz of the chip")
 
 

@@ -27,7 +27,7 @@ def test_the_table(tmp_path, monkeypatch):
     assert accuracy >= 97 and "of 1,000" in rows["accuracy on held-out digits"]
     assert rows["RTL against golden model"].endswith("mismatching bits: 0")
     assert "8,364 LUT (10 %)" in rows["area on the LFE5U-85F"]
-    assert "at 115 MHz (PLL of the ulx3s-85f)" in rows["throughput"]
+    assert "at 120 MHz (PLL of the ulx3s-85f)" in rows["throughput"]
     assert all(path.is_file() for path in found.files)
     inputs = np.load(tmp_path / "out" / "digits-inputs.npy")
     outputs = np.load(tmp_path / "out" / "digits-outputs.npy")

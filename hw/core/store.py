@@ -37,9 +37,10 @@ class _Burst:
 class Store(ExecutionUnit):
     """Executes STORE instructions on the items that post-processing sends.
 
-    A run is what bursts may span: with `burst` all items of a row, otherwise one item. A front half
-    makes runs, which `Bursts` cuts; a back half begins bursts on AW and makes their beats. The
-    front works ahead, into the next instruction. Up to `STORE_BURSTS` bursts are outstanding.
+    A run is what bursts may span: with `burst` all items of a row, otherwise one item, or its first
+    `item_beats` beats. A front half makes runs, which `Bursts` cuts; a back half begins bursts on
+    AW and makes their beats. The front works ahead, into the next instruction. Up to `STORE_BURSTS`
+    bursts are outstanding.
 
     Timing of the front: the first run of an instruction that is at `i` from cycle v on is ready
     from v + 1; the next ones two cycles after the one before was handed to `Bursts`. An instruction
@@ -52,11 +53,10 @@ class Store(ExecutionUnit):
     outstanding (a response in cycle t makes room from t + 1). One that goes on with a run does not
     wait for beats and item while the burst before has beats to make, if no other one waits. Begun
     in cycle b, it is on AW from b + 1, and its beats are made from b + 1 on, after those of the
-    burst before, one in every cycle in which there is an item and
-    the W channel is free or accepts; a beat made in cycle t is on W from t + 1. An item is taken in
-    the cycle in which its last beat is made. When the last response comes in cycle t, `give` is
-    high in cycle t + 1; responses are accepted at once, but in no two cycles that follow each
-    other.
+    burst before, one in every cycle in which there is an item and the W channel is free or accepts;
+    a beat made in cycle t is on W from t + 1. An item is taken in the cycle in which the last beat
+    that is written of it is made. When the last response comes in cycle t, `give` is high in cycle
+    t + 1; responses are accepted at once, but in no two cycles that follow each other.
 
     A burst outside the window is not begun. It is reported when those before it are answered, and
     no further one is begun.

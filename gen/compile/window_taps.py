@@ -65,7 +65,7 @@ def _kernel(conv: Conv) -> Conv:
 def _cost(layer):
     """About the cycles of a layer whose input is on the chip: the most of those of the array and of
     POST, those of instructions, and a quarter of those of loading its weights, most of which may be
-    hidden behind other layers."""
+    hidden by other layers."""
     plan, times = plan_layer(layer, None), layer.images * layer.pool
     subs = plan.sub_tiles(plan.tiles[0])
     array = plan.cycles

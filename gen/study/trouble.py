@@ -5,7 +5,7 @@ import random
 from dataclasses import replace
 
 from systolith.hw.spec.instruction import Instruction, sealed
-from systolith.hw.spec.isa import Opcode
+from systolith.hw.spec.isa import HEAD, Opcode
 from systolith.hw.spec.memories import word_bytes
 from systolith.hw.spec.program import Program
 from systolith.hw.spec.registers import ErrorCode
@@ -36,8 +36,9 @@ _FOREIGN, _UNKNOWN, _CHANGED, _ENDLESS = (
 #: What may be wrong with a program, and what the core then says.
 _SAYS = {_FOREIGN: ErrorCode.IDENTITY, _UNKNOWN: ErrorCode.ILLEGAL, _CHANGED: ErrorCode.CHECKSUM,
          _ENDLESS: ErrorCode.WINDOW}
-#: Opcodes of no instruction.
-_NONE = sorted(set(range(16)) - set(Opcode))
+#: Values of an opcode's bits, and those of them that are no instruction.
+_CODES = 1 << HEAD[0].width
+_NONE = sorted(set(range(_CODES)) - set(Opcode))
 #: A run that is broken off.
 _END = "an end in mid-run"
 
@@ -100,7 +101,7 @@ def _damaged(program: Program, kind: str, draw: random.Random) -> Program:
         image[place + n * size:place + (n + 1) * size] = item.to_bytes(size)
     if kind == _UNKNOWN:                        # (an opcode is an instruction's lowest bits)
         first = place + size * draw.randrange(len(code))
-        image[first] = image[first] & 0xF0 | draw.choice(_NONE)
+        image[first] = image[first] // _CODES * _CODES | draw.choice(_NONE)
     return replace(program, image=bytes(image), code_offset=place, window_bytes=window)
 
 

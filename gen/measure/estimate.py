@@ -67,7 +67,7 @@ def _memories(arch: Arch) -> dict[str, tuple[int, int]]:
                     ram_of(STORE_BURSTS, read_entry(arch), block=True)]
     if arch.load_windows:
         found["dma"].append(ram_of(CUT_BEATS, window_beat(arch), block=True))
-    queue = ram_of(ITEMS, arch.item_bits, block=True)
+    queue = ram_of(ITEMS, arch.item_bits)
     found["post-processing"] = [queue, *(arch.post_lanes * [
         ram_of(arch.table_depth, arch.table_bits)] if arch.table_depth else [])]
     return {part: (sum(one for one, _ in items), sum(other for _, other in items))

@@ -422,6 +422,10 @@ def _counters(arch):
     return {"1": 1.0}
 
 
+def _item_queue(arch):
+    return _each({"item": arch.item_bits})
+
+
 def _tokens(arch):
     return _each({"bits": arch.token_bits})
 
@@ -529,7 +533,7 @@ KINDS = {
     "reader": _core_module("post.reader", "post-processing", _reader),
     "writer": _core_module("post.writer", "post-processing", _writer),
     "writer map": _core_module("post.writer.map", "post-processing", _map),
-    "writer queue": _core_module("post.writer.queue", "post-processing", _counters),
+    "writer queue": _core_module("post.writer.queue", "post-processing", _item_queue),
     "load": _core_module("load", "dma", _load),
     "load bursts": _core_module("load.bursts", "dma", _bursts),
     "store": _core_module("store", "dma", _store),

@@ -63,7 +63,7 @@ def bound(layer):
                  for position in range(first, end)}
         used.append(len(reads))
     return (used[0] * used[1] * layer.blocks * arch.activation_bytes
-            + layer.stored_weights)
+            + layer.stored.bytes)
 
 
 def main():

@@ -84,7 +84,7 @@ def _cost(graph, layers, recipes, arch, images, rounds):
     layers = stack_layers(layers, graph, images)
     places = find_places(stack(graph, images), layers, recipes, images, rounds,
                          Sections("inputs", "outputs", "spill"), arch)
-    kept = sum(layer.weight_words for layer in layers) <= arch.weight_depth
+    kept = sum(layer.stored.words for layer in layers) <= arch.weight_depth
     total = 0
     for layer, plan in zip(layers, plan_layers(layers, places), strict=True):
         conv, (pixels, weights) = layer.conv, traffic(plan)

@@ -70,7 +70,7 @@ def _array(conv, layer, plan, offsets, starts):
         weights=starts["weights"] + offsets["weights"],
         parameters=starts["parameters"] + offsets["parameters"],
         table=starts["tables"] + offsets["tables"],
-        weight_bytes=tuple(map(layer.weight_word_bytes, range(layer.column_blocks))),
+        weight_bytes=tuple(map(layer.stored.word_bytes, range(layer.column_blocks))),
         **_stored(layer, plan), height=layer.height, side=3 if layer.part else layer.side,
         narrow=layer.narrow or None,
         last_parameters=tail if tail < layer.arch.parameter_bytes else None,
@@ -84,7 +84,7 @@ def _stored(layer, plan):
     return {"stored": tuple(tuple(stored_passes(layer, plan.parts, block))
                             for block in range(layer.column_blocks)),
             "stored_passes": tuple((b - a) // layer.pass_words
-                                   for a, b in pairwise(layer.weight_offsets))}
+                                   for a, b in pairwise(layer.stored.offsets))}
 
 
 def _layer(conv, layer, plan, images, rounds, arch, tensors, taps, array):

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate, pairwise
+from itertools import pairwise
 
 import numpy as np
 from systolith.hw.spec.arch import Arch
@@ -18,6 +18,7 @@ from .boxes import Rectangle, boxes, runs_of
 from .few_weights import fewest_words, pool_codes
 from .from_above import FromAbove, plan_from_above
 from .limits import LIMITS, POST
+from .stored_weights import StoredWeights
 
 __all__ = ["MOST_ADDENDS", "Layer", "made_twice"]
 
@@ -190,7 +191,7 @@ class Layer:
         return sum(1 << n for n in self.weight_shifts)
 
     @cached_property
-    def _more(self):
+    def addend_passes(self) -> list[np.ndarray]:
         """For each addend but the first, a bool array [column block, kernel row, kernel column,
         block]: whether it needs that pass."""
         arch, found = self.arch, []
@@ -266,7 +267,7 @@ class Layer:
                 or self.in_planes or self.planes > 1 or self.pairs or len(self.addends) > 1
                 or arch.weight.block_scale or self.narrow):
             return False
-        beats = self.pass_words * self.weight_word_bytes(self.column_blocks - 1) // arch.beat_bytes
+        beats = self.pass_words * self.stored.word_bytes(self.column_blocks - 1) // arch.beat_bytes
         cycles = max(self.pass_cycles(self.pixels(self.y.out, self.x.out)),
                      arch.instruction_bytes // arch.beat_bytes)
         return beats > 2 * cycles and conv.weights.same_taps
@@ -355,7 +356,7 @@ class Layer:
         if self.from_above:
             down, across = self.from_above.passes
             whole = Box(0, down, 0, across, first, end - first)
-            return [(0, whole), *((n, whole) for n, made in enumerate(self._more, 1)
+            return [(0, whole), *((n, whole) for n, made in enumerate(self.addend_passes, 1)
                                   if made[column_block].any())]
         if self.side:
             return [(0, Box(0, self.y.kernel, 0, -(-self.x.kernel // self.beside), first,
@@ -369,7 +370,7 @@ class Layer:
         if self.in_planes:
             return [(turn, item) for turn in range(len(self.weight_shifts)) for item in found]
         return [*((0, item) for item in found),
-                *((n, item) for n, made in enumerate(self._more, 1)
+                *((n, item) for n, made in enumerate(self.addend_passes, 1)
                   for item in runs_of(
                       made[column_block], box._replace(block=first, blocks=end - first)))]
 
@@ -406,60 +407,13 @@ class Layer:
         return code >> (self.planes - 1 - box.block * self.planes // self.blocks) & 1
 
     @cached_property
-    def weight_offsets(self) -> list[int]:
-        """The first weight word of each column block, counted from the first of the layer, and the
-        number of all."""
-        turns = len(self.weight_shifts) - (self.constant > 0)
-        taps = 1 if self.same_taps else self.taps
-        passes = [taps * (b - a) // self.planes * turns * (1 + self.pairs)
-                  + self.constant_passes for a, b in self.spans]
-        for made in self._more:
-            passes = [n + (self.taps * (b - a) * bool(mine.any()) if self.from_above
-                           else int(mine[:, :, a:b].sum()))
-                      for n, (a, b), mine in zip(passes, self.spans, made, strict=True)]
-        return [0, *(self.pass_words * n for n in accumulate(passes))]
+    def stored(self) -> StoredWeights:
+        """Where its weights lie."""
+        return StoredWeights(self)
 
-    def weight_word_bytes(self, column_block: int) -> int:
-        """Bytes of a weight word of a column block in external memory: those of columns without
-        channel are not stored, but among signs, where they must not be -1; of channels that are
-        written several times, those of one copy, where LOAD repeats them."""
-        arch = self.arch
-        copy = (arch.vector >> self.spread) * arch.lanes * arch.weight.width
-        beats, rest = divmod(copy, arch.bus_bits)
-        if self.spread and not rest and not beats & (beats - 1):
-            return beats * arch.beat_bytes
-        if arch.weight.binary or (self.signs and not self.halves):
-            return arch.weight_bytes
-        used = min(arch.columns, self.places[-1] + self.channels - column_block * arch.columns)
-        whole = -(-used * arch.lanes * arch.weight.width // 8)
-        return -(-whole // arch.beat_bytes) * arch.beat_bytes
-
-    def weight_place(self, column_block: int, offset: int) -> int:
-        """The byte, counted from the first of the layer in external memory, of the weight word
-        `offset` (as of `weight_offsets`) of a column block."""
-        first = self.weight_offsets[column_block]
-        return self._weight_places[column_block] + (offset - first) * self.weight_word_bytes(
-            column_block)
-
-    @cached_property
-    def _weight_places(self):
-        return [0, *accumulate((b - a) * self.weight_word_bytes(block) for block, (a, b)
-                               in enumerate(pairwise(self.weight_offsets)))]
-
-    @property
-    def stored_weights(self) -> int:
-        """Bytes of the weights of all column blocks in external memory."""
-        return self._weight_places[-1]
-
-    @property
-    def weight_words(self) -> int:
-        """Weight words of all column blocks."""
-        return self.weight_offsets[-1]
-
-    @cached_property
-    def most_weight_words(self) -> int:
-        """Weight words of the column block with the most."""
-        return max(b - a for a, b in pairwise(self.weight_offsets))
+    def lanes_from(self, first: int) -> int:
+        """Lanes of the output from one on, up to the last that holds a channel."""
+        return self.places[-1] + self.channels - first
 
     @cached_property
     def _passes(self):
@@ -469,7 +423,7 @@ class Layer:
             return [self.taps * (b - a) * turns for a, b in self.spans]
         if self.same_taps:
             return [self.taps * (b - a) for a, b in self.spans]
-        return [(b - a) // self.pass_words for a, b in pairwise(self.weight_offsets)]
+        return [(b - a) // self.pass_words for a, b in pairwise(self.stored.offsets)]
 
     @property
     def passes(self) -> int:
@@ -564,14 +518,14 @@ class Layer:
     def used_chunks(self, number: int) -> int:
         """Chunks of post lanes, the first ones of a group of output channels, that hold all its
         channels; all where others must be written, too: those of raw results and of signs."""
-        arch, used = self.arch, self.places[-1] + self.channels - number * self.arch.group
+        arch, used = self.arch, self.lanes_from(number * self.arch.group)
         if self.conv.raw or self.to_signs or not 0 < used < arch.group:
             return arch.chunks
         return -(-used // arch.post_lanes)
 
     def used_beats(self, number: int) -> int:
         """Beats of a group of output channels that hold its channels; 0: all that it has."""
-        arch, used = self.arch, self.places[-1] + self.channels - number * self.arch.group
+        arch, used = self.arch, self.lanes_from(number * self.arch.group)
         beats = -(-used * arch.activation.width // arch.bus_bits)
         return beats if 0 < beats < arch.group_beats and not self.conv.raw else 0
 

@@ -72,9 +72,9 @@ class LayerCode:
         self.reused = plan.column_group > 1 or len(plan.tiles) * layer.images > 1 or (
             len(plan.sub_tiles(plan.tiles[0])) > 1)
         self.resident = self.reused and (
-            plan.column_group * layer.most_weight_words <= self.arch.weight_depth)
+            plan.column_group * layer.stored.most_words <= self.arch.weight_depth)
         most = max(-(-_PIECE_CYCLES * layer.passes // cycles), -(-layer.most_passes // 4))
-        if not self.resident or 2 * layer.most_weight_words > self.arch.weight_depth:
+        if not self.resident or 2 * layer.stored.most_words > self.arch.weight_depth:
             most = min(most, max(1, self.arch.weight_depth // layer.pass_words // 4))
         self.most = most                        # passes that are loaded together
         self.apart = layer.part > 0             # taps have rows of their own
@@ -100,7 +100,7 @@ class LayerCode:
 
     def _sub_tile(self, tile, group, block, sub):
         sums = self.stream.accumulators.place(None, self.layer.words(sub))
-        accumulate, first, before = 0, self.layer.weight_offsets[block], None
+        accumulate, first, before = 0, self.layer.stored.offsets[block], None
         for (part, turn, used), stored in zip(pass_order(self.layer, self.plan.parts, block),
                                               stored_passes(self.layer, self.plan.parts, block),
                                               strict=True):
@@ -192,7 +192,7 @@ class LayerCode:
         base, ring = None, stream.weights
         if self.resident:
             key = (layer.index, group.start)
-            first, end = layer.weight_offsets[group.start], layer.weight_offsets[group.stop]
+            first, end = layer.stored.offsets[group.start], layer.stored.offsets[group.stop]
             base = ring.find(key)
             if base is None:
                 base = ring.place(key, end - first)
@@ -211,8 +211,8 @@ class LayerCode:
                 where = base + offset - first
             if not loaded:
                 stream.load(Memory.WEIGHT, "weights",
-                            self.weights + layer.weight_place(column_block, offset), where, words,
-                            layer.weight_word_bytes(column_block))
+                            self.weights + layer.stored.place(column_block, offset), where, words,
+                            layer.stored.word_bytes(column_block))
             yield where, box
             offset += words
         if self.resident:

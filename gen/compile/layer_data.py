@@ -140,8 +140,8 @@ def _stored(codes, layer):
     codes = pack_rows(codes.reshape(-1, layer.height, arch.columns * arch.lanes), layer.narrow,
                       arch).reshape(-1, arch.columns * arch.lanes)
     words = np.frombuffer(pack_weight_words(codes, arch), np.uint8).reshape(len(codes), -1)
-    return b"".join(words[first:end, :layer.weight_word_bytes(block)].tobytes()
-                    for block, (first, end) in enumerate(pairwise(layer.weight_offsets)))
+    return b"".join(words[first:end, :layer.stored.word_bytes(block)].tobytes()
+                    for block, (first, end) in enumerate(pairwise(layer.stored.offsets)))
 
 
 def parameter_bytes(layer: Layer) -> bytes:

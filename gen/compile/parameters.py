@@ -28,7 +28,7 @@ def parameter_tail(layer: Layer) -> int:
     copy, part = divmod((arch.vector >> layer.spread) * arch.parameter_bits, arch.bus_bits)
     if layer.spread and words == 1 and not part and not copy & (copy - 1):
         return copy * arch.beat_bytes
-    lanes = layer.places[-1] + layer.channels - (words - 1) * arch.post_lanes
+    lanes = layer.lanes_from((words - 1) * arch.post_lanes)
     used = -(-max(1, lanes) * arch.parameter_bits // (8 * arch.beat_bytes)) * arch.beat_bytes
     if arch.side_taps and not used & (used - 1):        # which LOAD would repeat
         used += arch.beat_bytes

@@ -32,7 +32,7 @@ def stored_passes(layer: Layer, parts: Sequence[Box], column_block: int) -> list
     of the column block. Planes of the input share weights, taps with the same weights do, and so
     do all boxes of weights -1, which come last."""
     each, places, end, found = layer.blocks // layer.planes, dict[tuple, int](), 0, []
-    last = layer.weight_offsets[column_block + 1] - layer.weight_offsets[column_block]
+    last = layer.stored.offsets[column_block + 1] - layer.stored.offsets[column_block]
     for part, turn, box in pass_order(layer, parts, column_block):
         if layer.constant and turn == layer.constant:
             found.append(last // layer.pass_words - layer.constant_passes)

@@ -96,7 +96,7 @@ class Plan:
                          [(x0 + c, x0 + d) for c, d in across], wanted)
         least = layer.arch.fill if first else max(
             layer.first_fill, ceil(STEP_CYCLES / layer.most_passes))
-        if len(self.tiles) > 1 or 2 * layer.most_weight_words > layer.arch.weight_depth:
+        if len(self.tiles) > 1 or 2 * layer.stored.most_words > layer.arch.weight_depth:
             wanted = 1
         wanted = min(wanted, rows // max(1, ceil(least / (width * layer.pool))))
         down = even(rows, max(-(-rows // most), wanted))

@@ -46,7 +46,7 @@ def _cycles(layer, side):
     """Cycles of a layer's passes with its taps in 2**side parts, or of loading its weights."""
     made = replace(layer, side=side)
     return max(made.cycles(made.y.out, made.x.out),
-               made.stored_weights // made.arch.beat_bytes)
+               made.stored.bytes // made.arch.beat_bytes)
 
 
 def _total(layer, readers, side):

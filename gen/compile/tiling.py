@@ -27,12 +27,12 @@ def _loaded(layer, words, tiles, sub_tiles, group):
     all; `group` column blocks are computed on a tile before the next tile comes."""
     arch, images = layer.arch, layer.images
     rounds = -(-layer.column_blocks // group) if tiles * images > 1 else 1
-    if layer.most_weight_words > arch.weight_depth:
+    if layer.stored.most_words > arch.weight_depth:
         times = images * sub_tiles
     else:
-        times = 1 if group * layer.most_weight_words <= arch.weight_depth else tiles * images
+        times = 1 if group * layer.stored.most_words <= arch.weight_depth else tiles * images
     return (rounds * images * words * (layer.input_bytes or arch.activation_bytes),
-            times * layer.stored_weights)
+            times * layer.stored.bytes)
 
 
 def traffic(plan: Plan) -> tuple[int, int]:
@@ -76,7 +76,7 @@ def _groups(layer):
     """Numbers of column blocks that may be computed on a tile before the next one comes: all of
     them, and an even share whose weights fit the weight memory."""
     resident = min(layer.column_blocks,
-                   max(1, layer.arch.weight_depth // layer.most_weight_words))
+                   max(1, layer.arch.weight_depth // layer.stored.most_words))
     rounds = -(-layer.column_blocks // resident)
     return dict.fromkeys((layer.column_blocks, -(-layer.column_blocks // rounds)))
 

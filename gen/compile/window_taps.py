@@ -35,7 +35,7 @@ def _with_taps(layer):
     if not plain or not _summed(layer.conv):
         return layer
     made = replace(layer, conv=_kernel(layer.conv))
-    better = (made.from_above and made.stored_weights <= layer.stored_weights
+    better = (made.from_above and made.stored.bytes <= layer.stored.bytes
               and _cost(made) < _cost(layer))
     return made if better else layer
 
@@ -75,4 +75,4 @@ def _cost(layer):
         array -= max(0, layer.pass_cycles(pixels) - pixels)
     post = times * layer.results * sum(map(layer.used_chunks, range(layer.groups)))
     instructions = _SUB_TILE * layer.images * len(subs) * layer.column_blocks
-    return max(array, post) + instructions + layer.stored_weights / layer.arch.beat_bytes / 4
+    return max(array, post) + instructions + layer.stored.bytes / layer.arch.beat_bytes / 4

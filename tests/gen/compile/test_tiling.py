@@ -60,13 +60,13 @@ def layer_of(arch, channels=16, kernel=3, filters=8):
 def test_weights_that_just_fit_are_loaded_once_and_one_word_less_for_each_sub_tile():
     arch = Arch(rows=8, columns=8, weight_depth=144, accumulator_depth=32)
     layer = layer_of(arch)
-    assert layer.most_weight_words == 144
+    assert layer.stored.most_words == 144
     sub_tiles = sum(len(list(plan_layer(layer, None).sub_tiles(tile)))
                     for tile in plan_layer(layer, None).tiles)
     assert sub_tiles > 1
-    assert traffic(plan_layer(layer, None))[1] == layer.stored_weights
+    assert traffic(plan_layer(layer, None))[1] == layer.stored.bytes
     less = layer_of(replace(arch, weight_depth=143))
-    assert traffic(plan_layer(less, None))[1] > less.stored_weights
+    assert traffic(plan_layer(less, None))[1] > less.stored.bytes
 
 
 def test_an_estimate_counts_a_quarter_of_the_loads_in_any_case():

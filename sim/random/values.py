@@ -23,7 +23,7 @@ from .programs import STEPS, _Writer
 __all__ = ["program_of_values"]
 
 #: Instructions that are drawn before fields are changed, and that a program has at most.
-_DRAWN, _MOST = 32, 130
+_DRAWN, _MOST = 48, 130
 #: Bits of a byte address up to which data stand in the upper half of what the chip addresses.
 _SHORT_ADDRESS = 18
 #: Fields that say how many sums are added up, or how items are counted, and stay.

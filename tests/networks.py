@@ -267,8 +267,9 @@ def gather(program, simulator):
     return maps
 
 
-def run_program(program, codes, seed=0, strict=True):
-    """({output: codes}, {tensor: codes of every layer's results}) of one image [C, H, W]."""
+def outputs_of(program, codes, seed=0, strict=True):
+    """({output: codes}, simulator after the run) of one image [C, H, W], or those of a batch; what
+    nothing has written in external memory is random."""
     rng = np.random.default_rng(seed)
     memory = rng.integers(0, 256, program.window_bytes).astype(np.uint8)
     memory[:len(program.image)] = np.frombuffer(program.image, np.uint8)
@@ -278,7 +279,14 @@ def run_program(program, codes, seed=0, strict=True):
     simulator = Simulator(program.arch, memory, strict=strict)
     simulator.run(program.instructions, seed)
     start = program.host.output_offset
-    outputs = unpack_outputs(program, memory[start:start + program.host.output_bytes].tobytes())
+    return unpack_outputs(
+        program, memory[start:start + program.host.output_bytes].tobytes()), simulator
+
+
+def run_program(program, codes, seed=0, strict=True):
+    """({output: codes}, {tensor: codes of every layer's results}, simulator) of one image
+    [C, H, W]."""
+    outputs, simulator = outputs_of(program, codes, seed, strict)
     maps = {}
     for name, array in gather(program, simulator).items():
         channels, height, width = program.host.tensors[name].shape

@@ -58,11 +58,12 @@ def _emit_round(number, stream, layers, plans, offsets, places):
             operand = combined.get(name) or (places.operands, outside(name))
         shape = graph.tensors[conv.output].shape
         last = conv.placement.first_channel + layer.channels == shape[0]
+        read = conv.output in places.lives
         sink = Sink(shape, places.placement.maps.get(conv.output),
                     places.operands.maps.get(conv.output),
                     places.address(conv.output, number) if conv.output in places.where else None,
-                    arch.activation.binary and last and conv.output in places.lives,
-                    conv.output in places.lives)
+                    arch.activation.binary and last and read,
+                    read or conv.output in places.operands.lives)
         LayerCode(stream, layer, plan, source, operand, sink, **mine).emit()
 
 

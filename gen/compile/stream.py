@@ -195,7 +195,7 @@ class Sink:
     pad_lanes : bool
         The lanes after the last channel must hold -1: a bipolar map that is read again.
     loaded : bool
-        What lies in external memory is loaded from there again.
+        Layers read it, or combine their results with it: it may be loaded from external memory.
     """
     shape: tuple
     chip: int | None = None

@@ -393,7 +393,8 @@ class _Checker:
         real, arch = self.contents.tensors[layer.output], self.arch
         lanes = np.arange(real.shape[0]) if real.channels is None else np.array(real.channels)
         for group in set(groups.tolist()):
-            used = int(lanes[lanes // arch.group == group].max(initial=-1)) % arch.group + 1
+            used = max((int(lane) % arch.group + 1 for lane in lanes
+                        if lane // arch.group == group), default=0)
             if used * arch.activation.width > i.item_beats * arch.bus_bits:
                 self.fail(number, f"stores {i.item_beats} beats of a group of {used} channels")
         self.cut.add(layer.output)

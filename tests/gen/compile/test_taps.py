@@ -10,16 +10,14 @@ from systolith.gen.compile.layer import Layer
 from systolith.gen.compile.taps import lay_out_taps
 from systolith.hw.formats import Int
 from systolith.hw.spec.arch import Arch
-from systolith.sim.machine import host
 from systolith.sim.machine.host import unroll
-from systolith.sim.machine.iss import Simulator
 from systolith.sim.machine.memory_plan import check_memory_plan
 from systolith.sim.model.graph import Graph, Tensor
 from systolith.sim.model.pool import Pool
 from systolith.sim.random.arch import random_arch
 
 from ...layers import changed, convolution
-from ...networks import random_codes, random_layer, wide_enough
+from ...networks import outputs_of, random_codes, random_layer, wide_enough
 
 
 @pytest.mark.parametrize("seed", range(60))
@@ -103,13 +101,7 @@ def test_words_are_windows_of_rows_of_the_image(channels, options, shape):
         assert made.taps.shape == shape
         assert made.bytes < np.prod(made.map[1:]) * CHIP.activation_bytes
         codes = random.integers(0, 256, (batch, *size))
-        memory = bytearray(program.image).ljust(program.window_bytes, b"\0")
-        section = host.pack_inputs(program, codes if batch > 1 else codes[0])
-        at = program.host.input_offset
-        memory[at:at + len(section)] = section
-        Simulator(CHIP, memory).run(program.instructions, seed=1)
-        at = program.host.output_offset
-        found = host.unpack_outputs(program, bytes(memory[at:at + program.host.output_bytes]))
+        found, _ = outputs_of(program, codes if batch > 1 else codes[0])
         np.testing.assert_array_equal(found["conv"].reshape(batch, *conv.output_shape),
                                       graph.run(codes)["conv"])
 

@@ -21,6 +21,7 @@ from systolith.sim.random.graphs import random_graph
 from ...faulty_programs import in_order, mutate, outputs
 from ...gen.compile import test_side_by_side as side_by_side
 from ...layers import changed, convolution
+from ...networks import outputs_of
 
 ARCH = Arch(rows=4, columns=4, activation_depth=400, weight_depth=200, accumulator_depth=64,
             operand_depth=300)
@@ -254,15 +255,45 @@ def one_pixel(channels):
 
 @pytest.mark.parametrize("channels, beats", [(8, 1), (9, 2), (24, 3), (25, 0), (32, 0), (43, 2)])
 def test_beats_of_an_output_without_channels_are_not_stored_and_no_others(channels, beats):
-    arch = replace(ARCH, rows=32, columns=32)           # groups of four beats
-    program = compile_graph(one_pixel(channels), arch)
+    arch, graph = replace(ARCH, rows=32, columns=32), one_pixel(channels)   # four beats a group
+    program = compile_graph(graph, arch)
     check_memory_plan(program)
     at, store = [(n, i) for n, i in enumerate(program.instructions) if i.opcode == Opcode.STORE][-1]
     assert store.item_beats == beats and store.burst == (beats == 0)
+    codes = np.random.default_rng(1).integers(0, 256, (1, 3, 2, 2))
+    np.testing.assert_array_equal(
+        outputs_of(program, codes[0])[0]["result"], graph.run(codes)["result"][0])
     if beats > 1:
         program.instructions[at] = replace(store, fields=store.fields | {"item_beats": beats - 1})
         with pytest.raises(MemoryPlanError, match=f"stores {beats - 1} beats of a group of"):
             check_memory_plan(program)
+
+
+@pytest.mark.parametrize("depth", [40, 300])
+def test_an_operand_that_lies_outside_is_stored_whole(depth):
+    """Its last group, which is not joined with others, has 8 channels of 32; with memory for it as
+    a whole nothing of it is stored."""
+    int8 = Int(8)
+    first, last = (convolution(
+        name, "image", output, np.ones((40, 3, 1, 1), np.int64), int8, input_shape=(3, 8, 8),
+        multiplier=np.full(40, 1 << 16), shift=np.full(40, 17), low=-128, high=127)
+        for name, output in (("first", "map"), ("last", "result")))
+    last = changed(last, low=-(1 << 19), high=(1 << 19) - 1, operand=Operand(
+        "map", gain=1 << 20, operand_gain=1 << 20, shift=21, low=-128, high=127))
+    tensors = [Tensor("image", (3, 8, 8), int8), Tensor("map", (40, 8, 8), int8),
+               Tensor("result", (40, 8, 8), int8)]
+    graph = Graph("net", tensors[:1], {item.name: item for item in tensors}, [first, last],
+                  ["result"])
+    arch = replace(ARCH, rows=64, columns=32, activation_depth=200, operand_depth=depth)
+    program = compile_graph(graph, arch)
+    check_memory_plan(program)
+    stores = [i for i in program.instructions if i.opcode == Opcode.STORE]
+    assert any(i.layer == 0 for i in stores) == (depth == 40)
+    assert {i.item_beats for i in stores if i.layer == 0} <= {0}
+    assert {i.item_beats for i in stores if i.layer == 1} == {0, 1}
+    codes = np.random.default_rng(1).integers(0, 256, (1, 3, 8, 8))
+    np.testing.assert_array_equal(
+        outputs_of(program, codes[0])[0]["result"], graph.run(codes)["result"][0])
 
 
 def test_parts_of_groups_that_are_loaded_again_are_seen():

@@ -167,6 +167,13 @@ class Writer:
         x = self._quantize(self.node("GlobalAveragePool", [x], (channels, 1, 1)), _MEAN, False)
         return self.node("Flatten", [x], (channels,))
 
+    def average_pool(self, x, window):
+        """The means over windows (rows, columns) side by side."""
+        channels, *size = self.shapes[x]
+        shape = (channels, *(pixels // count for pixels, count in zip(size, window, strict=True)))
+        return self._quantize(self.node("AveragePool", [x], shape, kernel_shape=list(window),
+                                        strides=list(window)), _MEAN, False)
+
     def flatten(self, x):
         """A map as a vector."""
         return self.node("Flatten", [x], (int(np.prod(self.shapes[x])),))

@@ -32,6 +32,7 @@ import fed_arrays
 import field_networks
 import large_networks
 import layers
+import means
 import public_models
 import public_networks
 import resnets
@@ -68,6 +69,12 @@ def test_a_larger_array_is_faster(network):
         chip = fed_arrays.ROWS[f"{network}, {size} x {size}, 64 bits"][1]()
         taken.append(cycles(compile_network(made, chip)[1]).cycles)
     assert taken[0] > taken[1] > taken[2]
+
+
+def test_a_mean_as_a_kernel_is_compared():
+    before, after, told = means.compared(6)
+    assert after < before and "64 x 64" in told
+    assert means.compared(0) is None            # none became one
 
 
 @pytest.mark.slow

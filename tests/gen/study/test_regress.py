@@ -50,7 +50,6 @@ def test_the_core_passes(simulated):
     assert any(run.trace for runs in kept[0][1].runs for run in runs)
 
 
-@pytest.mark.slow
 def test_twenty_seeds_on_four_chips():
     """Integers, floats and binary, exact and saturating, with tables and without; arrays that are
     not square, and one with depthwise."""

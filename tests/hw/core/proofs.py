@@ -47,6 +47,11 @@ def written(m, component, **more):
         name: (signal, None) for name, signal in (inputs | more).items()})
 
 
+def mostly_slow(cases):
+    """Cases of a test, of which every run has the first two."""
+    return [*cases[:2], *(pytest.param(*case, marks=pytest.mark.slow) for case in cases[2:])]
+
+
 def planted(module, old, new):
     """A module with a fault: with `new` where `old` stands once in its source."""
     source = Path(module.__file__).read_text()

@@ -16,7 +16,7 @@ from systolith.hw.spec.isa import Destination, Opcode, Pooling
 from systolith.hw.spec.timing import ITEMS, LOAD_BURSTS, lane_entry
 from systolith.hw.spec.widths import payload
 
-from .proofs import fails, named, opened, parts, planted, prove, watched, written
+from .proofs import fails, mostly_slow, named, opened, parts, planted, prove, watched, written
 
 #: Words of one beat and of several, memories of all kinds.
 ARCHS = [Arch(rows=4, columns=4, activation="int4", weight="int4", bus_bits=32, burst_beats=16),
@@ -151,8 +151,7 @@ def test_load_brings_each_beat_once_into_its_word(arch, tmp_path):
     prove_load(load, arch, tmp_path)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("old, new", [
+@pytest.mark.parametrize("old, new", mostly_slow([
     ("no_windows(self.o.ready)", "no_windows(Const(1))"),
     ("m.d.sync += self.o.valid.eq(0)", "pass"),
     ("m.d.comb += self.upcoming.eq(self.o.payload.memory)", "pass"),
@@ -164,7 +163,7 @@ def test_load_brings_each_beat_once_into_its_word(arch, tmp_path):
     ("m.d.sync += [ready.eq(0), started.eq(~final)]", "m.d.sync += started.eq(~final)"),
     ("beats.payload.stops & beats.payload.ends & tag.final", "beats.payload.stops & tag.final"),
     ("outstanding < LOAD_BURSTS - 1)", "outstanding <= LOAD_BURSTS)"),
-    ("Mux(ended, gives, 0)", "ended")])
+    ("Mux(ended, gives, 0)", "ended")]))
 def test_a_beat_or_row_lost_or_brought_twice_is_found(old, new, tmp_path):
     fails(prove_load, planted(load, old, new), ARCHS[1], tmp_path)
 
@@ -308,8 +307,7 @@ def test_post_writes_each_result_once(arch, tmp_path):
     prove_post(post, arch, tmp_path)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("chip, module, old, new", [
+@pytest.mark.parametrize("chip, module, old, new", mostly_slow([
     (1, post, "combined.valid & combined.again, pooled.valid", "combined.valid, pooled.valid"),
     (1, post, "marks[-2].valid & ~raw & ~wanted(marks[-2])", "marks[-2].valid & ~raw"),
     (1, post, "range(self.operand_lane.latency - 1)", "range(self.operand_lane.latency)"),
@@ -321,7 +319,7 @@ def test_post_writes_each_result_once(arch, tmp_path):
     (3, result_writer, "self.upcoming_odd.eq(address.upcoming_odd)",
      "self.upcoming_odd.eq(address.word[0])"),
     (4, result_writer, "ends & to_activation & some", "ends & some"),
-    (3, result_writer, "self.mark.valid & (fields.raw | self.mark.whole)", "self.mark.valid")])
+    (3, result_writer, "self.mark.valid & (fields.raw | self.mark.whole)", "self.mark.valid")]))
 def test_a_result_lost_or_written_twice_is_found(chip, module, old, new, tmp_path):
     made = planted(module, old, new)
     classes = {window_reader: "WindowReader", result_writer: "ResultWriter"}

@@ -31,9 +31,32 @@ def _positive(value):
     return value != "" and value > 0
 
 
-def _label(row):
+def _shape(row):
     lanes = f" x {row['array.lanes']}" if row["array.lanes"] != 1 else ""
     return f"{row['array.rows']} x {row['array.columns']}{lanes}"
+
+
+def _formats(row):
+    return " x ".join(dict.fromkeys((row["array.activation"], row["array.weight"])))
+
+
+def _labeller(rows):
+    """(function from a row to the label of its point, what labels say): the formats of activations
+    and weights where those of the rows differ, and shapes of the array where they do, or where
+    nothing does."""
+    parts = [(part, words) for part, words in (
+        (_formats, "activations x weights"), (_shape, "rows x columns x lanes"))
+        if len({part(row) for row in rows}) > 1]
+    parts = parts or [(_shape, "rows x columns x lanes")]
+    return (lambda row: ", ".join(part(row) for part, _ in parts),
+            ", ".join(words for _, words in parts))
+
+
+def _name(network, groups):
+    """A curve's name, with the groups of its points where there is room for them."""
+    told = ", ".join(groups)
+    told = told if len(told) <= 40 else f"{len(groups)} groups"
+    return f"{network} ({told})" if network else told
 
 
 def _front(rows, across, down):
@@ -60,10 +83,12 @@ def _drawn(curves, across, down, folder):
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.patheffects import withStroke
     from matplotlib.ticker import LogLocator, NullFormatter
     figure = Figure(figsize=(9, 6), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
+    label, labels = _labeller([row for curve in curves.values() for row in curve])
     for number, (network, curve) in enumerate(curves.items()):
         color = f"C{number}"
         fitting = [row for row in curve if not row["does_not_fit"] and not row["violated"]]
@@ -75,18 +100,19 @@ def _drawn(curves, across, down, folder):
             axes.scatter([row[across] for row in others], [row[down] for row in others], s=24,
                          color=color, alpha=0.45, marker="x",
                          label=f"{network}: does not fit, or violates a constraint")
-        groups = ", ".join(dict.fromkeys(row["group"] for row in curve))
+        groups = list(dict.fromkeys(row["group"] for row in curve))
         axes.plot([row[across] for row in front], [row[down] for row in front], color=color,
                   marker="o", markersize=6, linewidth=1.4,
-                  label=f"{network} ({groups})" if network else groups)
+                  label=_name(network, groups))
         left, low = ("left", "bottom") if number % 2 else ("right", "top")
         shift = 5 if number % 2 else -5
         for row in _apart(front, across, down):
-            axes.annotate(_label(row), (row[across], row[down]), xytext=(shift, shift),
-                          textcoords="offset points", fontsize=8, color=color, ha=left, va=low)
+            axes.annotate(label(row), (row[across], row[down]), xytext=(shift, shift),
+                          textcoords="offset points", fontsize=8, color=color, ha=left, va=low,
+                          path_effects=[withStroke(linewidth=2, foreground="white")])
     target = next(iter(curves.values()))[0]["target"]
     axes.set(xscale="log", yscale="log", xlabel=f"{_text(across)} ({target})", ylabel=_text(down),
-             title="Lines join the Pareto-optimal chips (rows x columns x lanes)")
+             title=f"Lines join the Pareto-optimal chips ({labels})")
     axes.margins(0.12)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(LogLocator(subs=(1, 2, 5)))

@@ -2,7 +2,7 @@
 
 import os
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from typing import Any
+from typing import Any, Literal
 
 from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.progress import Reporter
@@ -19,6 +19,10 @@ def _setting(text: str) -> tuple[str, Any]:
     if not (name and equals):
         raise ArgumentTypeError(f"must be of the form NAME=VALUE, not {text!r}")
     return name, int(value) if value.isdecimal() else value
+
+
+def _finalists(text: str) -> "int | Literal['all']":
+    return "all" if text == "all" else count(text)
 
 
 class Sweep(Command):
@@ -60,9 +64,10 @@ class Sweep(Command):
         parser.add_argument("--verify", type=count, metavar="N",
                             help="simulate the RTL of N points, drawn at random, and compare "
                                  "cycles and results (exit code 3)")
-        parser.add_argument("--finalists", type=count, metavar="N", default=0,
-                            help="place and route N points of the front on their board, three "
-                                 "seeds each (needs the extra `boards`)")
+        parser.add_argument("--finalists", type=_finalists, metavar="N", default=0,
+                            help="place and route N points of the front on their board, or "
+                                 "all points, with three seeds each or as [finalists] of the "
+                                 "space says (needs the extra `boards`)")
         parser.add_argument("--serve", type=whole, nargs="?", const=0, metavar="PORT",
                             help="show the page while the sweep runs, on this machine alone")
 

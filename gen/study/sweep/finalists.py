@@ -1,7 +1,7 @@
 """Finalists of a sweep: a few points of its front, which are placed and routed."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from systolith.gen.kit.tables import text_table
 from systolith.gen.report.metrics import METRICS
@@ -11,12 +11,15 @@ __all__ = ["finalists", "table_of"]
 
 
 def finalists(results: Sequence[dict[str, Any]], objectives: Sequence[str],
-              number: int) -> list[dict[str, Any]]:
+              number: int | Literal["all"]) -> list[dict[str, Any]]:
     """At most `number` of a sweep's results (as of `run.result_of`): of those that count and that
-    no other beats in all objectives, the best in each, then others spread evenly over the front."""
+    no other beats in all objectives, the best in each, then others spread evenly over the front.
+    "all": all that count and whose objectives are known, beaten ones, too."""
     known = [result for result in {item["id"]: item for item in results}.values()
              if result["feasible"] and all(
                  result["figures"].get(name) is not None for name in objectives)]
+    if number == "all":
+        return known
     costs = [[-METRICS[name].better * result["figures"][name] for name in objectives]
              for result in known]
     front = pareto_front(costs)

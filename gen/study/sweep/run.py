@@ -6,7 +6,7 @@ from contextlib import nullcontext
 from dataclasses import asdict, replace
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from systolith.gen.chip.keys import KEYS
 from systolith.gen.kit.errors import UserError
@@ -34,7 +34,7 @@ def sweep(space: Path | str | Space, folder: Path | str, *, jobs: int = 1,
           retry_failed: bool = False, method: str | None = None, evaluations: int | None = None,
           storage: str | None = None, cluster: str | None = None,
           cluster_options: dict[str, Any] | None = None, port: int | None = None,
-          show: Callable[[str], object] | None = None, finalists: int = 0,
+          show: Callable[[str], object] | None = None, finalists: int | Literal["all"] = 0,
           progress: Reporter = SILENT, tell: Callable[[str], object] | None = None,
           evaluate: Callable[[Any], dict[str, Any]] = evaluate
           ) -> tuple[list[dict[str, Any]], list[Path]]:
@@ -60,8 +60,9 @@ def sweep(space: Path | str | Space, folder: Path | str, *, jobs: int = 1,
         Where the page is served while the sweep runs; 0: any free port, None: not at all.
     show : function or None
         Told the address.
-    finalists : int
-        How many points of the front are placed and routed in the end (`PlacedOf`).
+    finalists : int or "all"
+        How many points of the front are placed and routed in the end (`PlacedOf`), or all points
+        that count.
     tell : function or None
         Told what a user should know of results that were there before.
     evaluate : function of a measurement

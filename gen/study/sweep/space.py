@@ -16,6 +16,10 @@
     evaluations = 100           # points at most; the grid has all
     seed = 1
 
+    [finalists]                 # of `systolith sweep --finalists`
+    seeds = 3                   # of place and route (default)
+    mhz = 130                   # asked of place and route; left out: the clock of each chip
+
     [[group]]
     name = "float"
     chip = "ulx3s-8x8-e3m2"     # a preset, a TOML file, or a chip's tables in place
@@ -57,7 +61,7 @@ from systolith.hw.board.parts import PARTS
 from systolith.hw.spec.arch import Arch
 
 from .net import Net, net_of
-from .point import Point
+from .point import Placing, Point
 from .values import Expression, expand
 
 __all__ = ["METHODS", "Axis", "Group", "Search", "Space", "read_space"]
@@ -66,7 +70,8 @@ __all__ = ["METHODS", "Axis", "Group", "Search", "Space", "read_space"]
 METHODS = ("grid", "random", "nsga2", "tpe")
 _AREAS = ("modules", "whole", "estimate", "none")
 _GROUP = {"name", "chip", "networks", "set", "vary", "together", "when"}
-_TOP = {"target", "part", "dsp", "area", "energy", "objectives", "constraints", "search", "group"}
+_TOP = {"target", "part", "dsp", "area", "energy", "objectives", "constraints", "search",
+        "finalists", "group"}
 _RECIPE: dict[str, Any] = {"range": str, "percentile": (int, float), "equalize": bool,
                            "correct_bias": bool, "renormalize": bool,
                            "weight_range": str, "rounding": str}
@@ -104,6 +109,7 @@ class Group:
     dsp: bool | str
     part: str | None
     method: str
+    placing: Placing
 
     @property
     def size(self) -> int:
@@ -125,7 +131,7 @@ class Group:
         except UserError as error:
             arch, problem = None, str(error).removeprefix("sweep: ")
         return Point(self.name, settings, arch, problem, self.networks, self.target, self.dsp,
-                     self.part or _board_part(arch, self.target), self.method)
+                     self.part or _board_part(arch, self.target), self.method, self.placing)
 
 
 @dataclass(frozen=True)
@@ -185,7 +191,8 @@ def read_space(path: Path | str) -> Space:
     if not isinstance(groups, list) or not groups or not all(isinstance(g, dict) for g in groups):
         raise UserError(f"{path}: must have at least one [[group]]")
     net = cache(_net)
-    found = [_group(path, number, group, net, (target, dsp, part, area))
+    placing = _placing(path, data.get("finalists", {}))
+    found = [_group(path, number, group, net, (target, dsp, part, area, placing))
              for number, group in enumerate(groups, 1) for part, target in parts]
     return Space(path, found, _objectives(path, data.get("objectives"), found, parts[0][1], area),
                  _constraints(path, data.get("constraints", []), area),
@@ -230,7 +237,7 @@ def _group(path, number, group, net, measured):
         raise UserError(f"{where}: when must be a list of conditions, not {when!r}")
     return Group(str(group.get("name", f"group {number}")), base, nets, _axes(where, group),
                  [Expression.of(text, f"{where}: when", _PATHS) for text in when],
-                 measured[0], measured[1], measured[2], measured[3])
+                 *measured)
 
 
 def _items(where, network):
@@ -311,11 +318,26 @@ def _search(path, table):
         raise UserError(f"{path}: search: method must be one of {', '.join(METHODS)}, not "
                         f"{found.method!r}")
     for name in ("evaluations", "seed"):
-        value = getattr(found, name)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int)
-                                  or value < 1):
-            raise UserError(f"{path}: search: {name} must be a whole number from 1 up, not "
-                            f"{value!r}")
+        if getattr(found, name) is not None:
+            _check_whole(f"{path}: search: {name}", getattr(found, name))
+    return found
+
+
+def _check_whole(where, value):
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise UserError(f"{where} must be a whole number from 1 up, not {value!r}")
+
+
+def _placing(path, table):
+    if not isinstance(table, dict):
+        raise UserError(f"{path}: finalists must be a table, not {table!r}")
+    _check_keys(path, table, {"seeds", "mhz"}, "finalists")
+    found = Placing(**table)
+    _check_whole(f"{path}: finalists: seeds", found.seeds)
+    mhz = found.mhz
+    if mhz is not None and (isinstance(mhz, bool) or not isinstance(mhz, (int, float))
+                            or not 0 < mhz < float("inf")):
+        raise UserError(f"{path}: finalists: mhz must be a number above 0, not {mhz!r}")
     return found
 
 

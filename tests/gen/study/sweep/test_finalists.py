@@ -5,6 +5,8 @@ import json
 
 import pytest
 from systolith.gen.kit.errors import UserError
+from systolith.gen.measure import place_and_route
+from systolith.gen.measure.flows import FLOWS
 from systolith.gen.report import pareto
 from systolith.gen.study.sweep.finalists import finalists, table_of
 from systolith.gen.study.sweep.point import PlacedOf
@@ -79,6 +81,34 @@ def test_a_board_without_flow_is_recorded(space):
     with pytest.raises(UserError, match="no open flow for the board 'none'"):
         bare.measure()
     assert len({item.key for item in found}) == len(found)
+
+
+def test_a_space_says_how_its_finalists_are_placed(space):
+    plain = [item.placed for item in read_space(space).points]
+    space.write_text(f"[finalists]\nseeds = 2\nmhz = 130\n{SPACE}")
+    other = [item.placed for item in read_space(space).points]
+    assert {(item.seeds, item.arch.clock_mhz) for item in other} == {(2, 130)}
+    assert {item.seeds for item in plain} == {3} and plain[0].arch.clock_mhz != 130
+    assert not {item.key for item in plain} & {item.key for item in other}
+
+
+def test_a_clock_that_no_pll_makes_is_recorded(space, monkeypatch):
+    monkeypatch.setattr(type(FLOWS["ecp5"].placer), "command", lambda tool: ["nextpnr"])
+    for name in ("core_verilog", "board_verilog", "synthesize"):
+        monkeypatch.setattr(place_and_route, name, lambda *arguments, **options: "")
+    space.write_text(f"[finalists]\nmhz = 9000\n{SPACE}")
+    with pytest.raises(UserError, match="9000 MHz: the PLL of the ulx3s-85f makes"):
+        read_space(space).points[0].placed.measure()
+
+
+@pytest.mark.parametrize("table, said", [
+    ("seeds = 0", "seeds must be a whole number"), ("seeds = true", "seeds must be a whole"),
+    ("mhz = -1", "mhz must be a number above 0"), ("mhz = nan", "mhz must be a number above 0"),
+    ("clock = 3", "clock")])
+def test_what_finalists_cannot_be(space, table, said):
+    space.write_text(f"[finalists]\n{table}\n{SPACE}")
+    with pytest.raises(UserError, match=said):
+        read_space(space)
 
 
 @pytest.mark.parametrize("text", ['objectives = ["placed_mhz"]',

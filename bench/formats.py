@@ -3,10 +3,9 @@ quantized to each format without training, on chips for ECP5 whose arrays are bu
 
 Equal size is `examples/sweep/format-study.toml`, 8 x 8 elements. Equal area: in each format the
 array that takes the fewest cycles of those whose area, estimated from the elements', is at most
-that of the 8 x 8 int8 chip; its own area is then measured. Images a second are at one clock;
-`--clocks DIR` adds that of an array of 4 x 4 elements alone after place and route, of files
-`ACTIVATION-WEIGHT.json` of `systolith timing --array ACTIVATION --weight WEIGHT --rows 4
---columns 4 --seeds 1 --json FILE`, which says how formats differ, not what a chip reaches.
+that of the 8 x 8 int8 chip; its own area is then measured. Images a second are at one clock; with
+`--place 1` the chips of equal size are placed and routed, as `systolith sweep --finalists all`
+does, and have images a second at their own clocks, too.
 """
 
 import json
@@ -74,15 +73,7 @@ def cycles(result):
     return sum(figures["cycles"] for figures in result["networks"].values())
 
 
-def clock(folder, activation, weight):
-    """MHz of the array alone; "" where it was not measured."""
-    file = Path(folder) / f"{activation}-{weight}.json"
-    if not folder or not file.exists():
-        return ""
-    return round(json.loads(file.read_text())["mhz"], 1)
-
-
-def row(result, clocks):
+def row(result):
     activation, weight, binary = kind(result)
     chip, found = result["chip"], {}
     for name, figures in result["networks"].items():
@@ -90,17 +81,20 @@ def row(result, clocks):
         found |= {f"{name}: right": f"{own['accuracy']:.1%}", f"{name}: cycles": own["cycles"],
                   f"{name}: images/s": round(own["images_per_s"]),
                   f"{name}: per 1,000 LUT": round(own["images_per_s_per_klut"], 1)}
+        if own.get("placed_mhz"):
+            found |= {f"{name}: placed, MHz": own["placed_mhz"],
+                      f"{name}: images/s there": round(own["placed_images_per_s"])}
     return {"activations x weights": f"{activation} x {weight}" + " and signs" * binary,
             "array": f"{chip['rows']} x {chip['columns']}", "lut": result["lut"],
-            "ff": result["ff"], "bram": result["bram"],
-            "array's MHz": clock(clocks, activation, weight), **found}
+            "ff": result["ff"], "bram": result["bram"], **found}
 
 
-def measured(folder, jobs):
-    """(results of arrays of equal size, of equal area), one for each format; what is measured is
-    kept in the folder."""
+def measured(folder, jobs, place=False):
+    """(results of arrays of equal size, of equal area), one for each format; those of equal size
+    with the clock that they reach if `place`. What is measured is kept in the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    equal, _ = sweep(EXAMPLES / "sweep" / "format-study.toml", folder / "size", jobs=jobs)
+    equal, _ = sweep(EXAMPLES / "sweep" / "format-study.toml", folder / "size", jobs=jobs,
+                     finalists="all" if place else 0)
     most = next(item for item in equal if kind(item) == REFERENCE)["lut"]
     tried, _ = sweep(space(folder, "tried", "none", {
         kind(item)[:2]: fitting(item, most) for item in equal if not kind(item)[2]}),
@@ -118,10 +112,10 @@ def measured(folder, jobs):
 
 def main():
     options = arguments(__doc__, folder=("build/formats", "for results, which are kept"),
-                        clocks=("", "a folder of files of `systolith timing`"),
+                        place=(0, "1: place and route chips of equal size"),
                         jobs=(os.cpu_count() or 1, "points at the same time"))
-    equal, chosen = measured(Path(options.folder), options.jobs)
-    rows = [[row(item, options.clocks) for item in items if not item["error"]]
+    equal, chosen = measured(Path(options.folder), options.jobs, bool(options.place))
+    rows = [[row(item) for item in items if not item["error"]]
             for items in (equal, chosen)]
     for title, part in zip(("Equal size", "Equal area"), rows, strict=True):
         for names in ("", *NETWORKS, "digits-residual-bnn"):        # what all have, then networks

@@ -1,33 +1,29 @@
 """SqueezeNet 1.1: the smallest design and the cheapest part for 24.2 images a second (a Movidius
 stick) and for 864 (a Jetson AGX Xavier).
 
-A sweep of int8 chips on ECP5 with random weights, one core and several that share the bus. The
-clock of all is what place and route closed for a whole core of 8 x 8 elements
-(`bench/whole_cores.py`). With `--place N` the smallest chip that reaches a rate and fits its part
-is placed and routed with N seeds as the top level of a ULX3S-85F, beside the 64 blocks of RAM of
-that board's memory, and its rate is told at the median of these clocks, too. The rate of several
-cores is the highest that there can be, as if none ever waited for another. With `--area 1` Yosys
-says what the chips take, with `--area 2` the estimate for ECP5 does, else only products a cycle are
-known. Multipliers of 17 bits in post-processing leave the DSP blocks to the array.
+A sweep of int8 chips on ECP5 with random weights, one core and several that share the bus. All are
+compared at one clock, `--mhz`. With `--place N` the smallest chip that reaches a rate and fits its
+part is placed and routed with N seeds, as `systolith sweep --finalists 1` does, as the top level of
+a ULX3S-85F, beside the 64 blocks of RAM of that board's memory; its rate is told at the median of
+these clocks, too. The rate of several cores is the highest that there can be, as if none ever
+waited for another. With `--area 1` Yosys says what the chips take, with `--area 2` the estimate for
+ECP5 does, else only products a cycle are known. Multipliers of 17 bits in post-processing leave the
+DSP blocks to the array.
 """
 
 import os
-from dataclasses import replace
 from math import gcd
 from pathlib import Path
 
 import onnx
 from common import arguments, report
-from systolith.gen.kit.progress import Reporter
-from systolith.gen.measure.area import built_for
-from systolith.gen.measure.place_and_route import board_timing
 from systolith.gen.study.sweep.run import sweep
-from systolith.hw.spec.arch import Arch
+from systolith.hw.board.parts import PARTS
 from vision_networks import squeezenet
 
 #: Images per second, by what reaches them.
 GOALS = {"Movidius": 24.2, "AGX Xavier": 864.0}
-#: On which chips are placed.
+#: On which chips for its family are placed.
 BOARD = "ulx3s-85f"
 #: By `--area`.
 AREAS = ("none", "whole", "estimate")
@@ -36,11 +32,15 @@ part = "{part}"
 dsp = {dsp}
 area = "{area}"
 objectives = ["images_per_s", "{objective}"]
+[finalists]
+seeds = {place}
+mhz = {ask}
 [[group]]
-chip = {{ array = {{ rows = 8, columns = 8 }}, buffers = {{ activations = {activations}, \
-weights = {weights}, accumulators = {accumulators}, parameters = 256 }} }}
+chip = {{ board = "{board}", array = {{ rows = 8, columns = 8 }} }}
 networks = ["squeezenet.onnx"]
-set = {{ "clock.mhz" = {mhz}, "post.multiplier_bits" = 17 }}
+set = {{ "clock.mhz" = {mhz}, "post.multiplier_bits" = 17, "buffers.parameters" = 256, \
+"buffers.activations" = {activations}, "buffers.weights" = {weights}, \
+"buffers.accumulators" = {accumulators} }}
 vary = {{ "bus.data_bits" = [{buses}], cores = [{cores}] }}
 together = [{{ "array.rows" = {rows}, "array.columns" = {columns}, "post.lanes" = {post} }}]
 """
@@ -71,25 +71,40 @@ def row(name, goal, item):
             **_area(figures), "does not fit": "; ".join(item["exceeds"])}
 
 
-def at_its_own_clock(item, goal, seeds):
+def space(folder, options, shapes, **others):
+    """Writes a space of these shapes, (rows, columns); its path."""
+    path = folder / "space.toml"
+    size = (None, "lut", "estimated_lut")[options.area]
+    path.write_text(SPACE.format(**vars(options) | {
+        "place": max(1, options.place), "area": AREAS[options.area], "objective": size or "cycles",
+        "board": BOARD if PARTS[options.part].target == PARTS["LFE5U-85F"].target else "none",
+        "rows": [rows for rows, _ in shapes], "columns": [columns for _, columns in shapes],
+        "post": [min(gcd(*shape), options.lanes) for shape in shapes]} | others))
+    return path
+
+
+def at_its_own_clock(folder, options, item, goal):
     """What a row of a chip has besides: the clock that it closes on a board, and its rate there;
     nothing where it misses its goal or its part."""
-    figures = item["figures"]
+    chip, figures = item["chip"], item["figures"]
     if item["exceeds"] or figures["images_per_s"] < goal:
         return dict.fromkeys(("placed, MHz", "by seed", "images/s there"), "")
-    arch = replace(Arch(**item["chip"]), board=BOARD)
-    with Reporter() as progress:
-        timing = board_timing(built_for(arch, item["target"], dsp=item["dsp"]),
-                              seeds=range(1, seeds + 1), progress=progress)
-    return {"placed, MHz": timing.median,
-            "by seed": ", ".join(f"{mhz:.1f}" for mhz in timing.mhz.values()),
-            "images/s there": figures["images_per_s"] * timing.median / figures["clock_mhz"]}
+    (only,), _ = sweep(space(folder, options, [(chip["rows"], chip["columns"])],
+                             cores=chip["cores"], buses=chip["bus_bits"]),
+                       folder, jobs=options.jobs, finalists=1)
+    placed, figures = only["placed"], only["figures"]
+    if placed["error"] is not None:
+        return {"placed, MHz": placed["error"], "by seed": "", "images/s there": ""}
+    return {"placed, MHz": placed["mhz"],
+            "by seed": ", ".join(f"{mhz:.1f}" for mhz in placed["by_seed"].values()),
+            "images/s there": figures["placed_images_per_s"]}
 
 
 def main():
     options = arguments(__doc__, area=(0, "1: by Yosys, 2: the estimate"),
                         place=(0, "seeds of place and route"),
-                        mhz=("96.6", "the clock"),
+                        mhz=("100", "the clock at which chips are compared"),
+                        ask=("130", "MHz that are asked of place and route"),
                         shapes=("8x8,8x16,16x8,12x12,12x16,16x16,32x32", "rows x columns"),
                         size=(224, "pixels of an image's side"),
                         cores=("1,2,4,6,8,16", "side by side"), buses=("64,128,256,512", "bits"),
@@ -106,11 +121,7 @@ def main():
     net, output = squeezenet(options.size, window=3)
     onnx.save_model(net.model(output), folder / "squeezenet.onnx")
     size = (None, "lut", "estimated_lut")[options.area]
-    (folder / "space.toml").write_text(SPACE.format(
-        **vars(options) | {"area": AREAS[options.area]}, objective=size or "cycles",
-        rows=[rows for rows, _ in shapes], columns=[columns for _, columns in shapes],
-        post=[min(gcd(*shape), options.lanes) for shape in shapes]))
-    results, _ = sweep(folder / "space.toml", folder, jobs=options.jobs)
+    results, _ = sweep(space(folder, options, shapes), folder, jobs=options.jobs)
     if single := [row("", "", item) for item in results
                   if item["figures"] and item["chip"]["cores"] == 1]:
         report("One core", single)
@@ -124,7 +135,7 @@ def main():
     for name, goal in GOALS.items():
         item = chosen(results, goal, "size")
         rows.append(row(name, goal, item) | (
-            at_its_own_clock(item, goal, options.place) if options.place else {}))
+            at_its_own_clock(folder, options, item, goal) if options.place else {}))
     report("Smallest that reach a rate", rows, options.json)
 
 

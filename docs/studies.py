@@ -11,6 +11,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+from math import ceil
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -34,12 +35,16 @@ SPACES = ROOT / "examples" / "sweep"
 TOLD = {"e3m0": " (powers of two)", "e3m0x2": " (sums of two)"}
 #: The words of `bench/squeezenet.py` for each row, and what the array is built of.
 SQUEEZENETS = (
-    ("LUTs", "--shapes 16x8 --activations 2048 --accumulators 512 --part LFE5U-25F"),
-    ("LUTs", "--shapes 8x16 --activations 4096 --accumulators 512 --part LFE5U-45F"),
-    ("LUTs", "--shapes 12x12 --activations 4096 --accumulators 512 --part LFE5U-45F"),
-    ("DSP blocks", "--shapes 12x12 --activations 8192 --weights 2048 --accumulators 1024 "
-                   "--part LFE5U-85F"))
-FAST = "--shapes 32x32 --cores 5 --buses 256 --lanes 16 --part XCVU9P --area 1"
+    ("LUTs", "--shapes 16x8 --cores 1 --buses 64 --activations 2048 --weights 1024 "
+             "--accumulators 512 --part LFE5U-25F --place 1"),
+    ("LUTs", "--shapes 12x12 --cores 1 --buses 64 --activations 4096 --weights 1024 "
+             "--accumulators 512 --part LFE5U-45F"),
+    ("DSP blocks", "--shapes 12x12 --cores 1 --buses 64 --part LFE5U-85F"),
+    ("LUTs", "--shapes 16x16 --cores 2 --buses 128 --activations 2048 --weights 1024 "
+             "--accumulators 512 --part LFE5U-85F --place 1 --ask 90"))
+FAST = "--shapes 32x32 --cores 5 --buses 256 --lanes 16 --part XCVU9P"
+#: Images a second of a Jetson AGX Xavier.
+FAST_RATE = 864
 
 
 def _format(result):
@@ -53,19 +58,32 @@ def _right(result, name):
     return f"{figures['figures']['accuracy']:.1%}".replace("%", " %") if figures else ""
 
 
+def _placed_rate(result, name):
+    """Images per second of a network at the clock after place and route; None where one of the two
+    is not there."""
+    figures = result["networks"].get(name)
+    return figures and figures["figures"].get("placed_images_per_s")
+
+
 def format_tables(equal, chosen):
     """{name of a table in the page: its text} of results as of `formats.measured`."""
     size = [["activations x weights", "LUT4", "FF", "block RAM", "LUT4 of an element", "CNN right",
-             "ResNet right", "ResNet images/s and 1,000 LUT", "energy, uJ"]]
+             "ResNet right", "MHz after place and route", "CNN images/s there",
+             "ResNet images/s there", "a 1,000 LUT", "energy, uJ"]]
     cnn, resnet = formats.NETWORKS
     for item in equal:
         binary = formats.kind(item)[2]
         main = "digits-residual-bnn" if binary else resnet
         own = item["networks"][main]["figures"]
-        rate = f"{own['images_per_s_per_klut']:.0f}"
+        rate = _placed_rate(item, main)
+        rates = [f"{rate:,.0f}", f"{rate * 1000 / item['lut']:.0f}"] if rate else ["", ""]
+        first = _placed_rate(item, cnn)
         size.append([_format(item), f"{item['lut']:,}", f"{item['ff']:,}", item["bram"],
                      item["processing_element"]["lut"], _right(item, cnn), _right(item, main),
-                     f"({rate})" if binary else rate, f"{own['energy_uj']:.1f}"])
+                     f"{item['placed']['mhz']:.1f}" if rate else "",
+                     f"{first:,.0f}" if first else "",
+                     *(f"({text})" if binary and text else text for text in rates),
+                     f"{own['energy_uj']:.1f}"])
     area = [["activations x weights", "array", "LUT4", "FF", "block RAM", "CNN: cycles",
              "images/s at 75 MHz", "ResNet: cycles", "images/s at 75 MHz"]]
     for item in chosen:
@@ -74,7 +92,7 @@ def format_tables(equal, chosen):
                      f"{item['lut']:,}", f"{item['ff']:,}", item["bram"], *(
                          text for own in per for text in (
                              f"{own['cycles']:,}", f"{own['images_per_s']:,.0f}"))])
-    return {"format-size": text_table(size, "lrrrrrrrr"),
+    return {"format-size": text_table(size, "lrrrrrrrrrrr"),
             "format-area": text_table(area, "llrrrrrrr")}
 
 
@@ -116,18 +134,30 @@ def network_tables(results, names):
 
 def squeezenet_tables(rows, fast):
     """Of rows of `bench/squeezenet.py` for each of SQUEEZENETS, and the row for FAST."""
-    table = [["array", "built of", "LUT4", "DSP", "block RAM", "cycles", "images/s at 96.6 MHz",
-              "MHz after place and route", "images/s there", "smallest part"]]
+    table = [["cores", "built of", "bus, bits", "LUT4", "DSP", "block RAM", "cycles on one core",
+              "images/s at 100 MHz", "part", "MHz after place and route", "images/s there",
+              f"parts for {FAST_RATE} images/s"]]
     for (built, words), item in zip(SQUEEZENETS, rows, strict=True):
-        table.append([item["array"], built, f"{item['lut']:,}", item["dsp"], item["bram"],
-                      f"{item['cycles']:,}", f"{item['reached']:.1f}",
-                      item["by seed"], f"{item['images/s there']:.1f}", words.split()[-1]])
+        rate = item.get("images/s there") or ""
+        table.append([_cores(item), built, item["bus"], f"{item['lut']:,}", item["dsp"],
+                      item["bram"], f"{item['cycles']:,}", f"{item['reached']:.1f}",
+                      _part(words), item.get("by seed", ""), rate and f"{rate:.1f}",
+                      rate and ceil(FAST_RATE / rate)])
     other = [["cores", "bus, bits", "LUT6", "DSP", "block RAM, 36 kbit", "cycles on one core",
-              "images/s at 96.6 MHz, at most"],
-             [f"{fast['cores']} x {fast['array']}", fast["bus"], f"{fast['lut']:,}", fast["dsp"],
+              "images/s at 100 MHz, at most"],
+             [_cores(fast), fast["bus"], f"{fast['lut']:,}", fast["dsp"],
               fast["bram"], f"{fast['cycles']:,}", f"{fast['reached']:.0f}"]]
-    return {"squeezenet": text_table(table, "llrrrrrrrl"),
+    return {"squeezenet": text_table(table, "llrrrrrrlrrr"),
             "squeezenet-fast": text_table(other, "lrrrrrr")}
+
+
+def _cores(item):
+    return (f"{item['cores']} x " if item["cores"] > 1 else "") + item["array"]
+
+
+def _part(words):
+    listed = words.split()
+    return listed[listed.index("--part") + 1]
 
 
 def _squeezenet(folder, goal, words):
@@ -140,7 +170,7 @@ def _squeezenet(folder, goal, words):
 
 
 def _formats(folder, jobs):
-    return format_tables(*formats.measured(folder, jobs))
+    return format_tables(*formats.measured(folder, jobs, place=True))
 
 
 def _binary(folder, jobs):
@@ -159,12 +189,11 @@ def _networks(folder, jobs):
 
 
 def _squeezenets(folder, jobs):
-    plain = "--cores 1 --buses 64 --area 1 --place 1 --jobs 1"
     rows = [_squeezenet(folder / str(number), "Movidius", " ".join([
-        plain, *(["--dsp", '"post"'] if built == "LUTs" else []),
-        *([] if "--weights" in words else ["--weights", "1024"]), words]))
+        words, "--area 1", "--jobs", str(jobs), *(["--dsp", '"post"'] if built == "LUTs" else [])]))
         for number, (built, words) in enumerate(SQUEEZENETS)]
-    return squeezenet_tables(rows, _squeezenet(folder / "fast", "AGX Xavier", FAST))
+    return squeezenet_tables(rows, _squeezenet(folder / "fast", "AGX Xavier",
+                                               f"{FAST} --area 1 --jobs {jobs}"))
 
 
 #: Study -> what runs it; the names of its tables in the page.

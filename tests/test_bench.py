@@ -14,10 +14,11 @@ from systolith.gen.flow import build as build_module
 from systolith.gen.flow.build import build
 from systolith.gen.flow.compile import compile_network
 from systolith.gen.measure.liberty import read_liberty
-from systolith.gen.measure.place_and_route import Timing
 from systolith.gen.quantize.recipe import Recipe
 from systolith.gen.report import pareto
 from systolith.gen.report.report import read_report
+from systolith.gen.study.sweep.run import sweep
+from systolith.gen.study.sweep.space import read_space
 from systolith.gen.study.sweep.verify import Verified
 from systolith.gen.study.sweep.verify import table as verified_table
 from systolith.sim.machine.cycles import cycles
@@ -134,11 +135,21 @@ def test_squeezenet_study(tmp_path, monkeypatch):
     assert "lut" not in estimated and "placed, MHz" not in estimated
     # placed as the top level of a board; what misses its goal is not
     asked = []
-    monkeypatch.setattr(squeezenet, "board_timing", lambda arch, seeds, progress: asked.append(
-        (arch.board, arch.rows, list(seeds))) or Timing({1: 48.3, 2: 60.0, 3: 40.0}, {}))
+
+    def placed(space, folder, *, jobs, finalists=0):
+        results, files = sweep(space, folder, jobs=jobs)
+        if finalists:
+            asked.append([(item.arch.board, item.arch.rows, item.arch.cores, item.arch.clock_mhz,
+                           item.seeds)
+                          for item in (point.placed for point in read_space(space).points)])
+            for item in results:
+                item["placed"] = {"error": None, "mhz": 50.0, "by_seed": {1: 50.0}}
+                item["figures"]["placed_images_per_s"] = item["figures"]["images_per_s"] / 2
+        return results, files
+    monkeypatch.setattr(squeezenet, "sweep", placed)
     small, large = ran("--place", "3")
-    assert asked[0] == ("ulx3s-85f", 4, [1, 2, 3]) and small["placed, MHz"] == 48.3
-    assert small["images/s there"] == pytest.approx(small["reached"] * 48.3 / 96.6)
+    assert asked[0] == [("ulx3s-85f", 4, 1, 130, 3)] and small["placed, MHz"] == 50
+    assert small["images/s there"] == small["reached"] / 2
     assert len(asked) == 2 or large["placed, MHz"] == ""
 
 

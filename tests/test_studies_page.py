@@ -64,11 +64,21 @@ def test_formats_of_two_networks():
     found = studies.format_tables([point(both, weight="e3m0"), signs], [point(both)])
     size = rows(found["format-size"])[2:]
     assert size[0] == ["int8 x e3m0 (powers of two)", "12,345", "1,000", "7", "96", "98.5 %",
-                       "98.5 %", "128", "2.0"]
+                       "98.5 %", "", "", "", "", "2.0"]
     assert size[1][0] == "int8, binary layers as packed signs"
-    assert size[1][5:8] == ["", "97.4 %", "(128)"]
+    assert size[1][5:8] == ["", "97.4 %", ""]
     assert rows(found["format-area"])[2][1:7] == [
         "4 x 8", "12,345", "1,000", "7", "1,710", "8,502"]
+
+
+def test_formats_at_their_own_clocks():
+    there = FIGURES | {"placed_images_per_s": 12345.6}
+    placed = {"placed": {"mhz": 131.25}}
+    both = point(dict.fromkeys(studies.formats.NETWORKS, there)) | placed
+    signs = point({"digits-residual-bnn": there}, packed_signs=True) | placed
+    plain, binary = rows(studies.format_tables([both, signs], [])["format-size"])[2:]
+    assert plain[7:] == ["131.2", "12,346", "12,346", "1000", "2.0"]
+    assert binary[7:] == ["131.2", "", "(12,346)", "(1000)", "2.0"]
 
 
 def test_networks_by_shape():
@@ -78,12 +88,18 @@ def test_networks_by_shape():
 
 
 def test_squeezenet_on_its_parts():
-    row = {"array": "16 x 8", "cores": 5, "bus": 256, "lut": 18000, "dsp": 8, "bram": 55,
-           "cycles": 3290918, "reached": 29.36, "by seed": "90.1", "images/s there": 27.4}
-    found = studies.squeezenet_tables([row] * len(studies.SQUEEZENETS), row)
-    assert rows(found["squeezenet"])[2] == [
-        "16 x 8", "LUTs", "18,000", "8", "55", "3,290,918", "29.4", "90.1", "27.4", "LFE5U-25F"]
-    assert rows(found["squeezenet-fast"])[2][0] == "5 x 16 x 8"
+    row = {"array": "16 x 8", "cores": 1, "bus": 64, "lut": 18000, "dsp": 8, "bram": 55,
+           "cycles": 3290918, "reached": 29.36}
+    placed = row | {"by seed": "90.1", "images/s there": 27.4}
+    missed = row | {"by seed": "", "images/s there": ""}
+    found = studies.squeezenet_tables([placed, row, missed, row | {"cores": 2}],
+                                      row | {"cores": 5, "bus": 256})
+    first, second, third, fourth = rows(found["squeezenet"])[2:]
+    assert first == ["16 x 8", "LUTs", "64", "18,000", "8", "55", "3,290,918", "29.4", "LFE5U-25F",
+                     "90.1", "27.4", "32"]
+    assert second[8] == "LFE5U-45F" and second[9:] == third[9:] == [""] * 3
+    assert fourth[0] == "2 x 16 x 8"
+    assert rows(found["squeezenet-fast"])[2][:2] == ["5 x 16 x 8", "256"]
 
 
 def test_a_study_is_written_into_the_page(tmp_path, monkeypatch, capsys):

@@ -83,7 +83,6 @@ def _drawn(curves, across, down, folder):
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from matplotlib.patheffects import withStroke
     from matplotlib.ticker import LogLocator, NullFormatter
     figure = Figure(figsize=(9, 6), layout="constrained")
     FigureCanvasAgg(figure)
@@ -109,7 +108,8 @@ def _drawn(curves, across, down, folder):
         for row in _apart(front, across, down):
             axes.annotate(label(row), (row[across], row[down]), xytext=(shift, shift),
                           textcoords="offset points", fontsize=8, color=color, ha=left, va=low,
-                          path_effects=[withStroke(linewidth=2, foreground="white")])
+                          bbox={"facecolor": "white", "alpha": 0.7, "edgecolor": "none",
+                                "pad": 0.5})
     target = next(iter(curves.values()))[0]["target"]
     axes.set(xscale="log", yscale="log", xlabel=f"{_text(across)} ({target})", ylabel=_text(down),
              title=f"Lines join the Pareto-optimal chips ({labels})")

@@ -77,6 +77,9 @@ class _Database:
 
     def __init__(self, url, failures):
         sqlalchemy = _sqlalchemy()
+        # in MySQL a text has at most 64 KiB
+        text = sqlalchemy.Text().with_variant(sqlalchemy.dialects.mysql.LONGTEXT(),
+                                              "mysql", "mariadb")
         self.known: dict[str, dict] = {}
         self._failures, self._sql = failures, sqlalchemy
         try:
@@ -88,7 +91,7 @@ class _Database:
         self._table = sqlalchemy.Table(
             _TABLE, sqlalchemy.MetaData(),
             sqlalchemy.Column("key", sqlalchemy.String(64), primary_key=True),
-            sqlalchemy.Column("result", sqlalchemy.Text))
+            sqlalchemy.Column("result", text))
         self._claims = sqlalchemy.Table(
             _CLAIMS, sqlalchemy.MetaData(),
             sqlalchemy.Column("key", sqlalchemy.String(64), primary_key=True),
@@ -199,6 +202,7 @@ class _Database:
 def _sqlalchemy():
     try:
         import sqlalchemy
+        import sqlalchemy.dialects.mysql
         import sqlalchemy.exc
     except ImportError:
         raise UserError("--storage needs SQLAlchemy: pip install 'systolith[sweep]'") from None

@@ -1,11 +1,15 @@
-"""Results and search in a database that several share; a real PostgreSQL where it is installed."""
+"""Results and search in a database that several share; a real PostgreSQL and a real MariaDB, which
+speaks as MySQL does, where they are installed."""
 
 import functools
 import os
+import pwd
 import shutil
 import stat
 import subprocess
+import tempfile
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -49,6 +53,38 @@ def postgresql(tmp_path_factory):
         shutil.rmtree(place)
 
 
+@pytest.fixture(scope="module")
+def mysql():
+    """The URL of a database of a server of its own."""
+    install, server = map(shutil.which, ("mariadb-install-db", "mariadbd"))
+    if install is None or server is None:
+        pytest.skip("MariaDB is not installed")
+    # a socket's path must be short
+    with tempfile.TemporaryDirectory(prefix="my-", dir="/tmp", ignore_cleanup_errors=True) as name:
+        place = Path(name)
+        options = ["--no-defaults", f"--datadir={place}/data",
+                   f"--user={pwd.getpwuid(os.getuid()).pw_name}"]
+        subprocess.run([install, *options, "--auth-root-authentication-method=normal",
+                        "--skip-test-db"], check=True, capture_output=True, timeout=60)
+        with (place / "log").open("w") as log, subprocess.Popen(
+                [server, *options, "--skip-networking", f"--socket={place}/s",
+                 f"--pid-file={place}/pid"], stdout=log, stderr=subprocess.STDOUT) as running:
+            try:
+                _told(["mariadb-admin", "--no-defaults", "-u", "root", f"--socket={place}/s",
+                       "create", "team"], 60)
+                yield f"mysql+pymysql://root@localhost/team?unix_socket={place}/s"
+            finally:
+                running.kill()
+
+
+def _told(command, seconds):
+    """Runs a command until a server has answered it."""
+    end = time.monotonic() + seconds
+    while subprocess.run(command, capture_output=True, check=False).returncode:
+        assert time.monotonic() < end, "the server does not answer"
+        time.sleep(0.2)
+
+
 def _null(own):
     """What a command begins with whose user must be able to write to /dev/null: nothing, or, where
     only root can, a null device `own` in its place, which that command alone sees."""
@@ -69,7 +105,7 @@ def url(request, tmp_path):
     """A database of this kind."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/team.db"
-    return request.getfixturevalue("postgresql")
+    return request.getfixturevalue(request.param)
 
 
 @pytest.fixture
@@ -81,7 +117,7 @@ def space(tmp_path, monkeypatch):
     return path
 
 
-@pytest.mark.parametrize("url", ["sqlite", "postgresql"], indirect=True)
+@pytest.mark.parametrize("url", ["sqlite", "postgresql", "mysql"], indirect=True)
 def test_a_team_measures_everything_once(space, tmp_path, url):
     """One is ended in the middle, another goes on elsewhere; failures are known, too."""
     seen = []
@@ -116,7 +152,7 @@ def test_a_team_measures_everything_once(space, tmp_path, url):
         space, tmp_path / "four", evaluate=again.append, storage=url)[0]) and not again
 
 
-@pytest.mark.parametrize("url", ["sqlite", "postgresql"], indirect=True)
+@pytest.mark.parametrize("url", ["sqlite", "postgresql", "mysql"], indirect=True)
 def test_runs_at_the_same_time_share_the_work(space, tmp_path, url, monkeypatch):
     """What one works on, no other does, though neither knows of the other's results before."""
     monkeypatch.setattr(run, "_POLL", 0.01)
@@ -139,7 +175,7 @@ def test_runs_at_the_same_time_share_the_work(space, tmp_path, url, monkeypatch)
     assert one == two and len(one) == 14
 
 
-@pytest.mark.parametrize("url", ["sqlite", "postgresql"], indirect=True)
+@pytest.mark.parametrize("url", ["sqlite", "postgresql", "mysql"], indirect=True)
 def test_claims(tmp_path, url, monkeypatch):
     """They are extended, given up when their run is killed, and end with its result or with it."""
     clock = [1000.0]
@@ -163,7 +199,7 @@ def test_claims(tmp_path, url, monkeypatch):
         assert three.claim("d")
 
 
-@pytest.mark.parametrize("url", ["sqlite", "postgresql"], indirect=True)
+@pytest.mark.parametrize("url", ["sqlite", "postgresql", "mysql"], indirect=True)
 def test_a_search_is_shared(space, tmp_path, url):
     space.write_text('[search]\nmethod = "nsga2"\nevaluations = 4\n' + SPACE)
     first, _ = sweep(space, tmp_path / "one", evaluate=fake, storage=url)
@@ -177,7 +213,8 @@ def test_a_search_is_shared(space, tmp_path, url):
     assert {item["id"] for item in first} < {item["id"] for item in more} and len(more) == 6
 
 
-@pytest.mark.parametrize("url", ["nothing", "postgresql+psycopg://u@127.0.0.1:1/x", "oracle1://x"])
+@pytest.mark.parametrize("url", ["nothing", "postgresql+psycopg://u@127.0.0.1:1/x",
+                                 "mysql+pymysql://u@127.0.0.1:1/x", "oracle1://x"])
 def test_databases_that_do_not_answer(tmp_path, url):
     with pytest.raises(UserError, match=r"^--storage ") as caught, open_store(tmp_path, url, True):
         pass

@@ -40,8 +40,8 @@ SQUEEZENETS = (
     ("LUTs", "--shapes 12x12 --cores 1 --buses 64 --activations 4096 --weights 1024 "
              "--accumulators 512 --part LFE5U-45F"),
     ("DSP blocks", "--shapes 12x12 --cores 1 --buses 64 --part LFE5U-85F"),
-    ("LUTs", "--shapes 16x16 --cores 2 --buses 128 --activations 2048 --weights 1024 "
-             "--accumulators 512 --part LFE5U-85F --place 1 --ask 90"))
+    ("LUTs", "--shapes 16x8 --cores 2 --buses 128 --activations 2048 --weights 1024 "
+             "--accumulators 512 --part LFE5U-85F --place 1 --ask 110"))
 FAST = "--shapes 32x32 --cores 5 --buses 256 --lanes 16 --part XCVU9P"
 #: Images a second of a Jetson AGX Xavier.
 FAST_RATE = 864
@@ -69,7 +69,7 @@ def format_tables(equal, chosen):
     """{name of a table in the page: its text} of results as of `formats.measured`."""
     size = [["activations x weights", "LUT4", "FF", "block RAM", "LUT4 of an element", "CNN right",
              "ResNet right", "MHz after place and route", "CNN images/s there",
-             "ResNet images/s there", "a 1,000 LUT", "energy, uJ"]]
+             "ResNet images/s there", "these per 1,000 LUT", "energy, uJ"]]
     cnn, resnet = formats.NETWORKS
     for item in equal:
         binary = formats.kind(item)[2]

@@ -39,7 +39,9 @@ def test_the_best_of_each_objective_then_evenly():
     assert chosen(2) == ["p0", "p10"]
     assert chosen(3) == ["p0", "p5", "p10"]
     assert chosen(99) == [item["id"] for item in front]
-    assert finalists([point("x", None, 1)], ["cycles", "lut"], 3) == []
+    assert chosen("all") == [*(item["id"] for item in front), "beaten"]
+    unknown = [point("x", None, 1)]
+    assert [finalists(unknown, ["cycles", "lut"], number) for number in (3, "all")] == [[], []]
 
 
 def test_finalists_are_placed_once(space, tmp_path):

@@ -37,11 +37,8 @@ TOLD = {"e3m0": " (powers of two)", "e3m0x2": " (sums of two)"}
 SQUEEZENETS = (
     ("LUTs", "--shapes 16x8 --cores 1 --buses 64 --activations 2048 --weights 1024 "
              "--accumulators 512 --part LFE5U-25F --place 1"),
-    ("LUTs", "--shapes 12x12 --cores 1 --buses 64 --activations 4096 --weights 1024 "
-             "--accumulators 512 --part LFE5U-45F"),
-    ("DSP blocks", "--shapes 12x12 --cores 1 --buses 64 --part LFE5U-85F"),
     ("LUTs", "--shapes 16x8 --cores 2 --buses 128 --activations 2048 --weights 1024 "
-             "--accumulators 512 --part LFE5U-85F --place 1 --ask 110"))
+             "--accumulators 512 --part LFE5U-45F"))
 FAST = "--shapes 32x32 --cores 5 --buses 256 --lanes 16 --part XCVU9P"
 #: Images a second of a Jetson AGX Xavier.
 FAST_RATE = 864

@@ -70,6 +70,7 @@ def test_processes(tmp_path):
 def test_clusters_that_are_not_there(tmp_path, monkeypatch, cluster, words):
     from systolith.gen.study.sweep import execute
     monkeypatch.setattr(execute, "_SECONDS", 0.2)
+    monkeypatch.setenv("PATH", str(tmp_path))           # without SLURM's commands
     with pytest.raises(UserError) as caught, open_executor(1, cluster, tmp_path):
         pass
     assert words in str(caught.value) and "\n" not in str(caught.value)

@@ -18,7 +18,7 @@ from systolith.gen.quantize.recipe import Recipe
 from systolith.gen.report import pareto
 from systolith.gen.report.report import read_report
 from systolith.gen.study.sweep.run import sweep
-from systolith.gen.study.sweep.space import read_space
+from systolith.gen.study.sweep.space_file import read_space
 from systolith.gen.study.sweep.verify import Verified
 from systolith.gen.study.sweep.verify import table as verified_table
 from systolith.sim.machine.cycles import cycles

@@ -13,7 +13,7 @@ from systolith.gen.cli import main
 from systolith.gen.cli.parser import make_parser
 from systolith.gen.flow import build as build_module
 from systolith.gen.study.demo import write_example
-from systolith.gen.study.sweep.space import read_space
+from systolith.gen.study.sweep.space_file import read_space
 
 from .docs_blocks import blocks, commands, missing
 

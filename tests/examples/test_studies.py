@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from systolith.gen.study.sweep.space import read_space
+from systolith.gen.study.sweep.space_file import read_space
 
 SWEEPS = Path(__file__).parents[2] / "examples" / "sweep"
 

@@ -23,7 +23,8 @@ from .finalists import finalists as choose_finalists
 from .point import Point, Task, evaluate, lost
 from .search import Outcome, open_chooser
 from .serve import serving
-from .space import METHODS, Space, read_space
+from .space import METHODS, Space
+from .space_file import read_space
 from .status import Status
 from .store import RESULTS, Store, open_store
 

@@ -5,7 +5,7 @@ import csv
 import pytest
 from systolith.gen.report import pareto
 from systolith.gen.study.sweep.run import sweep
-from systolith.gen.study.sweep.space import read_space
+from systolith.gen.study.sweep.space_file import read_space
 
 from ....sweeps import fake
 

@@ -11,7 +11,7 @@ from systolith.gen.report import pareto
 from systolith.gen.study.sweep.finalists import finalists, table_of
 from systolith.gen.study.sweep.point import PlacedOf
 from systolith.gen.study.sweep.run import sweep
-from systolith.gen.study.sweep.space import read_space
+from systolith.gen.study.sweep.space_file import read_space
 
 from ....sweeps import SPACE, fake
 

@@ -19,7 +19,8 @@ from systolith.gen.study.sweep import net, run
 from systolith.gen.study.sweep import point as module
 from systolith.gen.study.sweep.point import AreaOf, evaluate
 from systolith.gen.study.sweep.run import result_of, sweep
-from systolith.gen.study.sweep.space import Space, read_space
+from systolith.gen.study.sweep.space import Space
+from systolith.gen.study.sweep.space_file import read_space
 from systolith.hw.spec.arch import Arch
 
 from ....sweeps import SPACE, fake

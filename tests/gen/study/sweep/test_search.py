@@ -6,7 +6,7 @@ import pytest
 from systolith.gen.kit.errors import UserError
 from systolith.gen.report import pareto
 from systolith.gen.study.sweep.run import sweep
-from systolith.gen.study.sweep.space import read_space
+from systolith.gen.study.sweep.space_file import read_space
 
 from ....sweeps import fake
 

@@ -152,3 +152,16 @@ def test_a_space_has_a_group(tmp_path, groups):
     path.write_text(groups + 'objectives = ["cycles"]\n')
     with pytest.raises(UserError, match=r"must have at least one \[\[group\]\]"):
         read_space(path)
+
+
+@pytest.mark.parametrize("line, size", [
+    ("", "lut"), ('area = "modules"', "lut"), ('area = "estimate"', "estimated_lut"),
+    ('target = "asic"', "gates"), ('target = "asic"\narea = "whole"', "gates")])
+def test_what_is_wanted_where_a_space_does_not_say(tmp_path, line, size):
+    (tmp_path / "net.onnx").write_bytes(b"a network")
+    path = tmp_path / "space.toml"
+    group = "\n[[group]]\nchip = { array = { rows = 2, columns = 2 } }\n"
+    path.write_text(line + group)
+    assert read_space(path).objectives == [size]
+    path.write_text(f'{line}{group}networks = ["net.onnx"]\n')
+    assert read_space(path).objectives == ["cycles", size]

@@ -33,7 +33,8 @@ def fake(task):
             return result | {"error": "Yosys failed: a test"}
         return result | {"lut": 100 * macs, "ff": 7, "dsp": 0, "bram": 300 if macs == 16 else 1,
                          "parts": {}, "processing_element": {}}
-    return result | {"macs": 1000, "cycles": 5000 // macs, "compute_cycles": 4000 // macs,
+    return result | {"macs": 1000, "cycles": 5000 // macs,
+                     "cycles_together": 5000 // macs, "compute_cycles": 4000 // macs,
                      "loaded_bytes": 10, "stored_bytes": 1, "instruction_bytes": 5,
                      "weight_bytes": 7, "ace": 64, "bops": 100, "reads": {"weight": 80},
                      "writes": {}}

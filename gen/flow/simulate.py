@@ -23,6 +23,7 @@ from systolith.sim.machine.compare import (
 from systolith.sim.machine.cycles import cycles as model_cycles
 from systolith.sim.machine.host import pack_inputs, unpack_outputs
 from systolith.sim.machine.iss import Simulator
+from systolith.sim.machine.shared_cycles import cycles_together, together
 from systolith.sim.rtl.core import LONG, Job, Run, clocks_per_second, simulate_parts
 from systolith.sim.rtl.cplusplus import processors
 
@@ -96,6 +97,9 @@ class Simulation(Counted):
         Every layer's results against the golden model; None for the golden model itself.
     clocks_per_second : float or None
         Of the RTL simulation, on all processors that it used.
+    together : (int, int) or None
+        Of a chip of several cores that ran once each in RTL: cycles from the first start to the
+        last end, and those by the model.
     """
     engine: str
     images: int
@@ -107,6 +111,7 @@ class Simulation(Counted):
     run: Counts | None = None
     comparison: Comparison | None = None
     clocks_per_second: float | None = None
+    together: tuple[int, int] | None = None
 
     @property
     def utilization(self) -> float:
@@ -124,6 +129,8 @@ class Simulation(Counted):
             else str(compared.first),
             "compared_elements": None if compared is None else compared.elements,
             "cycles": self.cycles, "cycles_model": self.cycles_model,
+            "cycles_together": self.together and self.together[0],
+            "cycles_together_model": self.together and self.together[1],
             "compute_cycles": self.compute_cycles, "units": self.activity,
             "units_model": self.model.activity, "macs": self.macs,
             "utilization": self.utilization, "clocks_per_second": self.clocks_per_second}
@@ -318,10 +325,10 @@ def _run_isa(build, codes, golden, found, progress):
 def runs_of_a_simulation(runs: int, cycles: int, cores: int = 1) -> int:
     """How many of so many runs, of so many cycles each, one RTL simulation makes before its results
     are compared: no more than `_RUNS`, or `_CYCLES`, for each core, and where compiling for speed
-    pays, no more than the share of a processor."""
+    pays, no more than the share of a processor, but one for each core."""
     most = max(1, min(_RUNS, _CYCLES // cycles)) * cores
     short = runs * cycles <= LONG["-O0"]
-    return min(most, runs if short else -(-runs // processors()))
+    return min(most, runs if short else cores * -(-runs // (cores * processors())))
 
 
 def _run_rtl(build, verilog, codes, golden, found, waves, latency, progress):
@@ -338,12 +345,12 @@ def _run_rtl(build, verilog, codes, golden, found, waves, latency, progress):
     jobs = ([Job(program=program, latency=latency, runs=[
         Run(writes=[(host.input_offset, pack_inputs(program, image_of(codes, numbers)))],
             reads=reads) for numbers in mine])] for mine in shares)
-    made = []
+    made, taken = [], []
     with (progress.step(f"The core in Verilator, {found.images:,} images", found.images) as done,
           closing(simulate_parts(verilog, jobs, waves=waves, optimize=optimize)) as results):
         for mine, simulation in zip(shares, results, strict=True):
             for numbers, run in zip(mine, simulation.runs[0], strict=True):
-                run.check()
+                taken.append(run.check().cycles)
                 _collect(build, found, places, golden, numbers, results_from_trace(
                     run.trace, places, build.arch), run.outputs[0], outputs)
                 if found.run is None or run.cycles > found.run.cycles:
@@ -351,4 +358,6 @@ def _run_rtl(build, verilog, codes, golden, found, waves, latency, progress):
             made.append(replace(simulation, runs=[]))
             done(int(mine[-1][-1]) + 1)
     found.clocks_per_second = clocks_per_second(made)
+    if 1 < build.arch.cores == len(taken):
+        found.together = together(taken), cycles_together(program, latency)
     return {name: np.concatenate(items)[:found.images] for name, items in outputs.items()}

@@ -12,8 +12,7 @@ from systolith.hw.spec.arch import Arch
 from .energy import EnergyTable, energy_pj
 from .report import assumed_clock
 
-__all__ = ["ESTIMATES", "METRICS", "PLACED", "Metric", "exceeds", "figures_of",
-           "interval", "joined"]
+__all__ = ["ESTIMATES", "METRICS", "PLACED", "Metric", "exceeds", "figures_of", "joined"]
 
 
 @dataclass(frozen=True)
@@ -91,15 +90,10 @@ def exceeds(area: dict[str, Any], part: str | None) -> list[str]:
     return found
 
 
-def interval(arch: Arch, counted: Mapping[str, Any]) -> float:
-    """Cycles from one image to the next, of counts as of `counts_of` and `cycles`; of several cores
-    the least that there can be: each computes an image, and all of their beats go over the one
-    bus."""
-    if arch.cores == 1:
-        return counted["cycles"]
-    read = counted["loaded_bytes"] + counted["instruction_bytes"]
-    return max(counted["cycles"] / arch.cores, read / arch.beat_bytes,
-               counted["stored_bytes"] / arch.beat_bytes)
+def _interval(arch: Arch, counted: Mapping[str, Any]) -> float:
+    """Cycles from one image to the next, of the counts of `CyclesOf`: of several cores those of an
+    image on each at the same time, in parts of the images."""
+    return counted["cycles_together"] / arch.cores
 
 
 def figures_of(point: Any, area: dict[str, Any] | None, counted: dict[str, Any] | None,
@@ -121,10 +115,10 @@ def figures_of(point: Any, area: dict[str, Any] | None, counted: dict[str, Any] 
     if placed is not None:
         found["placed_mhz"] = placed["mhz"]
         if counted is not None:
-            found["placed_images_per_s"] = placed["mhz"] * 1e6 / interval(arch, counted)
+            found["placed_images_per_s"] = placed["mhz"] * 1e6 / _interval(arch, counted)
     if counted is None:
         return found
-    rate = mhz * 1e6 / interval(arch, counted)
+    rate = mhz * 1e6 / _interval(arch, counted)
     energy = sum(energy_pj(arch, counted, table).values()) / 1e6
     found |= {
         "cycles": counted["cycles"], "images_per_s": rate,

@@ -16,6 +16,7 @@ write beat. The rules of each unit stand in its docstring in `hw`; this file rep
 from collections import deque
 from dataclasses import dataclass
 from functools import cache, partial
+from typing import ClassVar
 
 from systolith.hw.element.element import arithmetic_of
 from systolith.hw.spec import timing
@@ -31,12 +32,13 @@ from systolith.hw.spec.registers import COUNTED, UnitState
 
 from .activity import Activity
 from .array_passes import ArrayPasses
-from .bursts import bursts_of, item_beats, stored_runs
-from .events import At, Channel, Events
+from .bursts import bursts_of
+from .events import At, Channel, Events, Process
 from .queues import InstructionQueues
+from .stores import Stores
 from .windows import Run, Windows
 
-__all__ = ["Stuck", "Timing", "cycles"]
+__all__ = ["Model", "Stuck", "Timing", "cycles"]
 
 
 #: The units of each set of them, as bits.
@@ -81,19 +83,28 @@ def cycles(program: Program, latency: int = 32) -> Timing:
 
     Raises Stuck for a program that never ends.
     """
-    return _Model(program, latency + timing.shared_latency(program.arch)).run()
+    events = Events()
+    model = Model(program, latency + timing.shared_latency(program.arch), events)
+    events.run(model.processes())
+    return model.timing()
 
 
-class _Model:
-    def __init__(self, program, latency):
+class Model:
+    """A core that is started in cycle `start` and has the bus for itself, with a memory that
+    answers `latency` cycles after an address was accepted. `shared_cycles.py` has those that share
+    it."""
+    #: What its STORE is.
+    stores_type: ClassVar[type[Stores]] = Stores
+
+    def __init__(self, program: Program, latency: int, events: Events, start: int = 0) -> None:
         self.program, self.arch, self.latency = program, program.arch, latency
+        self.events, self.start = events, start
         self.array_latency = timing.array_latency(self.arch, arithmetic_of(self.arch).stages)
         # of each number of near columns, and of all: how many, cycles from their last sum to all
         self.near = [(columns, columns_behind(columns, self.arch))
                      for columns in (*near_columns(self.arch), self.arch.columns)]
         self.code_beats = self.arch.instruction_bytes // self.arch.beat_bytes
         self.item_latency = cache(partial(timing.item_latency, self.arch))
-        self.events = Events()
         self._put = self.events.put
 
         tokens = {(giver, taker): Channel() for giver in Unit for taker in Unit}
@@ -103,8 +114,9 @@ class _Model:
         self.of = {taker: [[(giver, tokens[giver, taker]) for giver in some] for some in _SETS]
                    for taker in Unit}
         self.queues = InstructionQueues(self.arch, self.events)
-        self.slots = Channel([1] * timing.FETCHES)        # a fetch may be decided on
-        self.bursts = Channel()            # what was asked for: (client, beats, when)
+        self.slots = Channel([start + 1] * timing.FETCHES)    # a fetch may be decided on
+        # what was asked for: (client, beats, when, from when on the first beat is there)
+        self.bursts = Channel()
         self.fetched = Channel()           # (first beat, beats)
         self.loading = Channel()           # instructions of load's bursts, in order
         self.load_room = Channel([0] * timing.LOAD_BURSTS)
@@ -113,19 +125,18 @@ class _Model:
                                                self.arch.beat_bytes)
         self.cut_beats, self.cut_room = Channel(), Channel([0] * timing.CUT_BEATS)
         self.cut_ends = Channel()
-        self.items = Channel()             # an item can be pushed
-        self.item_room = Channel([0] * timing.ITEMS)
-        # STORE's bursts: (offered, beats, others left of the run, instruction or (), whether it
-        # ends that), and when each was taken
-        self.storing, self.stored = Channel(), Channel()
+        self.loads_end = Channel()          # of instructions
 
         self.times: list[tuple[int, int] | None] = [None] * len(program.instructions)
         self.activity = {unit: Activity() for unit in Unit}
-        self.answers = (1, 0)               # store's last beat and last response
-        self.first_pass, self.last_result = None, 1
+        self.stores = self.stores_type(self)
+        self.first_pass: int | None = None
+        self.last_result = 1
         self.summed = 0                     # when ARRAY's last token came that POST has taken
         self.address_free = 0               # a burst can be issued on the read address channel
+        self.asks = False                   # it waits there for the bus
         self.fetch_issued = 0               # the last request of the sequencer's
+        self.fetching = False               # one waits for that channel
         self.opened = 0                     # from when on the last burst's beats are accepted
         self.reads_end = 0
         self.end_seen = None                # the cycle from which END is in the head
@@ -134,20 +145,20 @@ class _Model:
         self.written: dict[Memory, deque[tuple[int, int, int, Instruction, int]]] = {
             Memory.ACTIVATION: deque(), Memory.OPERAND: deque()}
 
-    def run(self):
-        self.events.run([self._fetch(), self._execute(), *map(self.queues.deliver, Unit),
-                         self._load(), self._read(), self._cut(), self._array(), self._post(),
-                         self._store(), self._store_beats()])
-        return self._timing()
+    def processes(self) -> list[Process]:
+        """What `Events` runs."""
+        return [self._fetch(), self._execute(), *map(self.queues.deliver, Unit), self._load(),
+                self._read(), self._cut(), self._array(), self._post(),
+                *self.stores.processes()]
 
     # Tokens.
 
-    def _give(self, giver, instruction, cycle, takers=15):
+    def give(self, giver, instruction, cycle, takers=15):
         """Tokens given in `cycle`."""
         for channel in self.to[giver][instruction.signal & takers]:
             self._put(channel, cycle + 1)
 
-    def _take(self, taker, instruction, late=0):
+    def take(self, taker, instruction, late=0):
         """Generates the channels to read; its value is when the last token is available: ARRAY's is
         `late` cycles later for POST, where it reads more columns than the fewest."""
         latest = 0
@@ -160,21 +171,21 @@ class _Model:
                 latest, self.activity[taker].giver = given, giver
         return latest
 
-    def _timing(self):
+    def timing(self) -> Timing:
+        """After all events. Raises Stuck."""
         waiting = {code.unit.name.lower(): number
                    for number, code in reversed(list(enumerate(self.program.instructions)))
                    if code.unit is not None and self.times[number] is None}
         if waiting or self.end_seen is None:
             raise Stuck("the program never ends" + "".join(
                 f"; {unit} waits in instruction {number}" for unit, number in waiting.items()))
-        self._fetch_again(self.end_seen)
         last = 1 + max([self.end_seen, self.reads_end + 1,
                         *(activity.end + 1 for activity in self.activity.values()),
                         # without prefetch its queue is empty a cycle after it is idle
                         self.activity[Unit.POST].end + 2 - self.arch.prefetch])
         self.times[-1] = (last, last)
-        self.activity[Unit.STORE].wait(UnitState.MEMORY, *self.answers)
-        return Timing(cycles=last, compute_first=(self.first_pass or 1) - 1,
+        self.activity[Unit.STORE].wait(UnitState.MEMORY, *self.stores.answers)
+        return Timing(cycles=last - self.start, compute_first=(self.first_pass or 1) - 1,
                       compute_last=self.last_result - 1, instructions=self.times,
                       waits={unit: activity.waits for unit, activity in self.activity.items()},
                       activity={unit.name.lower(): activity.counts(COUNTED[unit])
@@ -184,12 +195,20 @@ class _Model:
 
     def _fetch_again(self, end_seen):
         """BEGIN once more, after END, when everything that LOAD has asked for has come."""
+        units = [code.unit for code in self.program.instructions if code.unit is not None]
+        free = loaded = 0
+        for _ in units:
+            free = max(free, (yield self.queues.freed))
+        for _ in range(units.count(Unit.LOAD)):
+            loaded = yield self.loads_end
+        yield At(end_seen, 1)
+        cycle = end_seen
+        while self.fetching:
+            cycle += 1
+            yield At(cycle, 1)
         rewound = max(end_seen, self.fetch_issued + 2) + 1
-        decided = max(rewound, self.activity[Unit.LOAD].end + 1,
-                      self.queues.all_free + 1)
-        issued = max(decided + 1, self.address_free)
-        first = max(self.opened + 2, issued + 4, self.reads_end + 1, issued + 1 + self.latency)
-        self.reads_end = first + timing.last_beats(self.arch) - 1
+        decided = max(rewound, loaded + 1, free + 1)
+        yield from self._issue(decided + 1, 0, (None, timing.last_beats(self.arch)))
 
     def _fetch(self):
         arch = self.arch
@@ -205,23 +224,34 @@ class _Model:
                     yield At(decided, 0)
                 if self.end_seen is not None and self.end_seen <= decided:
                     return
-                issued = self.fetch_issued = yield from self._issue(decided + 1, 0)
                 size = min(rest, PAGE_BYTES - offset % PAGE_BYTES)
-                if offset + size > self.program.window_bytes:
+                outside = offset + size > self.program.window_bytes
+                self.fetching = True
+                issued = self.fetch_issued = yield from self._issue(
+                    decided + 1, 0, None if outside else (None, size // arch.beat_bytes))
+                self.fetching = False
+                if outside:
                     return
-                self._put(self.bursts, (None, size // arch.beat_bytes, issued))
                 rest -= size
                 offset += size
 
-    def _issue(self, cycle, turn):
-        """Generates what to wait for until a burst is issued that can be from `cycle` on; its value
-        is when. The lower turn goes first."""
+    def _issue(self, cycle, turn, burst):
+        """Generates what to wait for until a burst (client, beats) is issued that can be from
+        `cycle` on; its value is when. The lower turn goes first. None: one that is outside the
+        window, which takes its turn alone."""
         while True:
             cycle = max(cycle, self.address_free)
             yield At(cycle, turn)
-            if cycle >= self.address_free:
+            if not self.asks and cycle >= self.address_free:
                 self.address_free = cycle + 2
+                if burst is not None:
+                    self._ask(burst, cycle)
                 return cycle
+            cycle += self.asks
+
+    def _ask(self, burst, issued):
+        """A burst is on the read address channel from the cycle after on."""
+        self._put(self.bursts, (*burst, issued, issued + 1 + self.latency))
 
     def _execute(self):
         for number, code in enumerate(self.program.instructions):
@@ -233,6 +263,7 @@ class _Model:
             if code.opcode == Opcode.END:
                 # it waits for empty queues, idle units and a quiet bus: for all other processes
                 self.end_seen = executed + 1
+                yield from self._fetch_again(self.end_seen)
                 return
             if code.unit is None:
                 self.times[number] = (executed, executed)
@@ -247,7 +278,7 @@ class _Model:
         while True:
             visible, number, code = yield self.queues.code[Unit.LOAD]
             here = max(visible, popped + 1)
-            granted = yield from self._take(Unit.LOAD, code)
+            granted = yield from self.take(Unit.LOAD, code)
             wanted = here, granted, self.activity[Unit.LOAD].giver
             ready, start = here + 1, None
             beats = run_bytes(code, self.arch) // self.arch.beat_bytes
@@ -265,9 +296,7 @@ class _Model:
                     offered += 2
                     for _ in range(timing.load_share(self.arch, beats)):
                         offered = max(offered, (yield self.load_room))
-                    issued = yield from self._issue(offered, 1)
-                    offered = issued + 1
-                    self._put(self.bursts, (Unit.LOAD, burst, issued))
+                    offered = 1 + (yield from self._issue(offered, 1, (Unit.LOAD, burst)))
 
     def _read(self):
         end = 0             # the last beat accepted
@@ -275,13 +304,13 @@ class _Model:
         word_taken = 0      # when the last word was taken from load's output
         load = self.activity[Unit.LOAD]
         while True:
-            client, beats, issued = yield self.bursts
+            client, beats, issued, there = yield self.bursts
             self.opened = max(self.opened + 2, issued + 4, end + 1)
-            first = max(self.opened, issued + 1 + self.latency)
+            first = max(self.opened, there)
             if client is None:
                 end = first + beats - 1
                 self._put(self.fetched, (first, beats))
-                self.reads_end = end
+                self._read_until(end)
                 continue
             if not left:
                 (here, granted, giver), start, number, code = yield self.loading
@@ -314,15 +343,20 @@ class _Model:
                 if left == beats:
                     self._loaded(here, start, number, code, word_taken)
             left -= beats
-            self.reads_end = end
+            self._read_until(end)
             for _ in range(share):
                 self._put(self.load_room, end + 1)
 
+    def _read_until(self, end):
+        """The last beat of a burst was accepted."""
+        self.reads_end = end
+
     def _loaded(self, here, start, number, code, taken):
         """The last word of a LOAD was taken."""
-        self._give(Unit.LOAD, code, taken + 1)
+        self.give(Unit.LOAD, code, taken + 1)
         self.activity[Unit.LOAD].add(here, taken + 1)
         self.times[number] = (start, taken + 1)
+        self._put(self.loads_end, self.activity[Unit.LOAD].end)
 
     def _words(self, cycle, left, beats, size, code):
         """A burst of words that wait while POST writes there: (last beat, last word)."""
@@ -396,7 +430,7 @@ class _Model:
         activity = self.activity[Unit.ARRAY]
         while True:
             visible, number, code = yield self.queues.code[Unit.ARRAY]
-            granted = yield from self._take(Unit.ARRAY, code)
+            granted = yield from self.take(Unit.ARRAY, code)
             activity.wait(UnitState.TOKENS, max(visible, activity.end + 1), granted - 1,
                           activity.giver)
             begun = max(visible + 1, granted + 1, over)
@@ -407,9 +441,9 @@ class _Model:
             latency = self.array_latency - skipped_rows(code, self.arch)
             post = 1 << Unit.POST
             # to POST for the fewest columns: it waits for the others itself
-            self._give(Unit.ARRAY, code, (swapped if code.early else finished) + latency
+            self.give(Unit.ARRAY, code, (swapped if code.early else finished) + latency
                        - self.near[0][1], post)
-            self._give(Unit.ARRAY, code, finished + latency, 15 & ~post)
+            self.give(Unit.ARRAY, code, finished + latency, 15 & ~post)
             if self.first_pass is None:
                 self.first_pass = first
             activity.add(visible, finished + latency)
@@ -423,7 +457,7 @@ class _Model:
             here = max(visible, start + 1)
             last = last_column(code, self.arch)
             late = self.near[0][1] - next(late for near, late in self.near if last <= near)
-            granted = yield from self._take(Unit.POST, code, late)
+            granted = yield from self.take(Unit.POST, code, late)
             if self.summed + late > granted:    # of an instruction whose token was taken before
                 granted, activity.giver = self.summed + late, Unit.ARRAY
             activity.wait(UnitState.TOKENS, max(here, activity.end + 1), granted - 1,
@@ -443,11 +477,11 @@ class _Model:
                 for _ in range(code.out_y):
                     for x in range(across):
                         more = 0 if x else lead
-                        room = yield self.item_room
+                        room = yield self.stores.room
                         activity.wait(UnitState.UNIT, max(read + 1, begun), room - 1)
                         room += (begun - room) % period
                         read = max(read + period, room) + more + reads - period
-                        self._put(self.items, read + latency)
+                        self._put(self.stores.items, read + latency)
                 written = read + latency
             else:
                 written = read + latency
@@ -462,91 +496,7 @@ class _Model:
                                                          row * across))
             if not self.arch.prefetch:
                 self.queues.free(Unit.POST, written + 1)
-            self._give(Unit.POST, code, written)
+            self.give(Unit.POST, code, written)
             self.last_result = written
             activity.add(here, written)
             self.times[number] = (start, written)
-
-    # Store: the front makes runs and their bursts, the back begins bursts and makes their beats.
-
-    def _store(self):
-        popped = taken = 0              # the last run was handed on, its last burst was taken
-        while True:
-            visible, number, code = yield self.queues.code[Unit.STORE]
-            here = max(visible, popped + 1)
-            granted = yield from self._take(Unit.STORE, code)
-            wanted = here, granted, self.activity[Unit.STORE].giver
-            ready = here + 1
-            first: tuple | None = None      # what the first burst brings along
-            runs = stored_runs(code, self.arch)
-            for left, (address, beats) in zip(reversed(range(len(runs))), runs, strict=True):
-                popped = max(ready, granted, taken)
-                ready = popped + 2
-                offered = popped + 2
-                if first is None:
-                    first = wanted, popped, number, code
-                if not left:
-                    self.queues.free(Unit.STORE, popped + 1)
-                bursts = [*bursts_of(self.arch, address, beats)]
-                for rest, burst in zip(reversed(range(len(bursts))), bursts, strict=True):
-                    last = not left and not rest
-                    self._put(self.storing, (offered, burst, rest, first, last))
-                    first = ()
-                    taken = yield self.stored
-                    offered = taken + 2
-
-    def _store_beats(self):
-        made = entered = 0      # the last beat; that before the last burst that was begun early
-        following, early = None, None       # a burst of the same run; when it was begun, if early
-        responses = deque([0] * timing.STORE_BURSTS)
-        activity = self.activity[Unit.STORE]
-        while True:
-            offered, burst, rest, first, last = following or (yield self.storing)
-            if first:
-                (here, granted, giver), start, number, code = first
-                size, beat, item = item_beats(code, self.arch), 0, None
-                ended, response = self.answers
-                activity.wait(UnitState.MEMORY, ended, min(response, start))
-                activity.wait(UnitState.TOKENS, max(here + 1, activity.end + 1), granted - 1,
-                              giver)
-            room = responses.popleft() + 1
-            if early is None:
-                if item is None:
-                    item = (yield self.items) + 2
-                begun = max(made + 1, start + 1)
-                activity.wait(UnitState.UNIT, begun, item - 1)
-                begun = max(begun, item, offered)
-                activity.wait(UnitState.MEMORY, begun, room - 1)
-                made = max(begun, room)
-                self._put(self.stored, made + 1)
-            following = early = None
-            if rest:            # the next burst may be begun while this one has beats to make
-                following = yield self.storing
-                could = max(following[0], responses[0] + 1, entered + 1)
-            for _ in range(burst):
-                if item is None:
-                    if following and early is None and not self.items:
-                        yield At(could, Unit.STORE)
-                        if not self.items:      # beats are left then
-                            early = could
-                            self._put(self.stored, early + 1)
-                    item = (yield self.items) + 2
-                    activity.wait(UnitState.UNIT, made + 1, item - 1)
-                made = max(made + 1, item)
-                beat += 1
-                if beat == size:
-                    beat, item = 0, None
-                    self._put(self.item_room, made + 1)
-                if following and early is None and could <= made:
-                    early = could
-                    self._put(self.stored, early + 1)
-            if early is not None:
-                entered = made
-            # responses are not accepted in two cycles that follow each other
-            response = max(made + 1 + self.latency, response + 2)
-            responses.append(response)
-            if last:
-                self._give(Unit.STORE, code, response + 1)
-                activity.add(here, response + (code.signal != 0))
-                self.answers = (made + 1, response)
-                self.times[number] = (start, response + 1)

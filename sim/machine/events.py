@@ -12,7 +12,7 @@ from collections.abc import Generator, Iterable
 from heapq import heappop, heappush
 from typing import Any, NamedTuple
 
-__all__ = ["At", "Channel", "Events"]
+__all__ = ["At", "Channel", "Events", "Process"]
 
 Process = Generator[Any, Any, None]
 

@@ -21,17 +21,19 @@ class InstructionQueues:
     ----------
     code : {Unit: Channel}
         What stands before a unit, for its process: (cycle, number, instruction).
+    freed : Channel
+        From when on a unit's register is free, after each instruction, of all units.
     """
 
     def __init__(self, arch: Arch, events: Events) -> None:
         self.arch, self._put = arch, events.put
         self.code = {unit: Channel() for unit in Unit}
+        self.freed = Channel()
         self._delivery = {opcode: (timing.delivery_beats(arch, opcode),
                                    timing.delivery_cycles(arch, opcode)) for opcode in Opcode}
         # (can be read from, number, instruction)
         self._queued = {unit: Channel() for unit in Unit}
         self._room = {unit: Channel([0]) for unit in Unit}
-        self._free_from = dict.fromkeys(Unit, 0)
         # when instructions went into each queue and out, and when those out that are known
         self._into: dict[Unit, list[int]] = {unit: [] for unit in Unit}
         self._out_of = {unit: Channel() for unit in Unit}
@@ -47,12 +49,7 @@ class InstructionQueues:
     def free(self, unit: Unit, cycle: int) -> None:
         """A unit's register of its next instruction is free from `cycle` on."""
         self._put(self._room[unit], cycle)
-        self._free_from[unit] = cycle
-
-    @property
-    def all_free(self) -> int:
-        """The cycle from which all registers are free, as far as is known."""
-        return max(self._free_from.values())
+        self._put(self.freed, cycle)
 
     def room(self, cycle: int) -> Generator[Any, Any, int]:
         """Generates what to read; its value is the first cycle from `cycle` on in which no queue is

@@ -162,6 +162,10 @@ class Simulate(Command):
             print(f"cycles {what}: {found.cycles:,} (cycle model: {found.cycles_model:,})" + (
                 "" if found.compute_cycles is None
                 else f", {found.compute_cycles:,} of them computing"))
+            if found.together:
+                rtl, model = found.together
+                print(f"cycles until each of {found.arch.cores} cores has run once, from the first "
+                      f"start on: {rtl:,} (cycle model: {model:,})")
             print(f"array utilization: {100 * found.utilization:.1f} %, all traffic included")
             print(f"simulation speed: {found.clocks_per_second:,.0f} clocks/s")
             self._show_counters(found)

@@ -11,15 +11,14 @@ from systolith.gen.flow.compile import compile_network
 from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.tables import text_table
 from systolith.gen.measure.estimate import estimate, measured_targets, warning
-from systolith.gen.report.metrics import interval
 from systolith.gen.report.profile import BOUNDS, Cost, profile
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.memories import MEMORIES, Space
 from systolith.hw.spec.program import Program
 from systolith.sim.machine.cycles import Timing, cycles
+from systolith.sim.machine.shared_cycles import cycles_together
 from systolith.sim.model.graph import Graph
 
-from .counts import counts_of
 from .point import hardware_hash
 
 __all__ = ["Change", "Explanation", "MapOutside", "Resource", "explain"]
@@ -142,8 +141,8 @@ class Explanation:
                 "One more unit of each resource, alone: the next number that the chip can have "
                 "with all else as it is, of memories as many words as a block of RAM has in its "
                 f"widest shape ({_BLOCK}). Cycles are those from one image to the next, "
-                f"{self.interval:,} now; of several cores the least that there can be, if none "
-                "ever waits for another one.", "",
+                f"{self.interval:,} now; of several cores those of an image on each at the same "
+                "time, in parts of the images.", "",
                 text_table(table, "lrrrrrrrr"), *(["", f"LUT: {self.note}."] if any(
                     item.one.lut is not None for item in self.resources) else []), ""]
             reasons = [f"{change.text}: {change.reason}" for item in self.resources
@@ -180,7 +179,7 @@ def explain(graph: Graph, arch: Arch, target: str | None = None, *,
             dsp: bool | str = True) -> Explanation:
     """The `Explanation` of a network on a chip, as it is built for `target`, with `dsp` as of
     `chip_area`; None: nothing is said of LUTs. Raises UserError where it does not map."""
-    compiled, program = compile_network(graph, arch)
+    _, program = compile_network(graph, arch)
     timing = cycles(program)
     known: dict[Any, Change] = {}
     luts, note = _luts(arch, target, dsp), ""
@@ -193,7 +192,7 @@ def explain(graph: Graph, arch: Arch, target: str | None = None, *,
         if name not in known:
             try:
                 changed = replace(arch, **keys)
-                taken = _interval(*compile_network(graph, changed))
+                taken = _interval(compile_network(graph, changed)[1])
                 more = _luts(changed, target, dsp) if luts is not None else None
                 known[name] = Change(keys, taken, lut=None if more is None else more - luts)
             except (UserError, ValueError) as error:
@@ -205,15 +204,14 @@ def explain(graph: Graph, arch: Arch, target: str | None = None, *,
         program, timing, profile(program, timing),
         sorted(resources, key=lambda item: item.best),
         sorted(options, key=lambda item: (item.cycles is None, item.cycles or 0)),
-        _interval(compiled, program, timing), note)
+        _interval(program, timing), note)
 
 
-def _interval(graph, program, timing=None):
+def _interval(program, timing=None):
     """Cycles from one image to the next."""
-    arch, taken = program.arch, (timing or cycles(program)).cycles
-    if arch.cores == 1:
-        return taken
-    return round(interval(arch, counts_of(graph, program) | {"cycles": taken}))
+    cores = program.arch.cores
+    return (timing or cycles(program)).cycles if cores == 1 else round(
+        cycles_together(program) / cores)
 
 
 def _luts(arch, target, dsp):

@@ -33,8 +33,9 @@ from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.identity import WITHOUT_EFFECT
 from systolith.hw.spec.memories import MEMORIES
 from systolith.hw.spec.program import Program
-from systolith.hw.spec.timing import array_latency, shared_latency
+from systolith.hw.spec.timing import array_latency
 from systolith.sim.machine.cycles import cycles
+from systolith.sim.machine.shared_cycles import cycles_together
 
 from ..code import code_hash, key_of
 from .counts import counts_of
@@ -179,15 +180,14 @@ class CyclesOf:
 
     @cached_property
     def key(self) -> str:
-        """A hash of all that the cycles depend on: of the chip what programs see, and when the
-        array's sums come."""
-        modules = (compile_network.__module__, for_twin.__module__, cycles.__module__,
-                   counts_of.__module__,
-                   *(QUANTIZE if self.net.recipe else ()))
+        """A hash of all that the cycles depend on: of the chip what programs see, when the array's
+        sums come, and the cores that share the bus."""
+        modules = (compile_network.__module__, for_twin.__module__, cycles_together.__module__,
+                   counts_of.__module__, *(QUANTIZE if self.net.recipe else ()))
         return key_of(self.kind, _fields(self.arch, WITHOUT_EFFECT), self.arch.prepared_scales,
                       array_latency(self.arch, arithmetic_of(self.arch).stages),
-                      shared_latency(self.arch),
-                      *self.net.facts(self.arch), code_hash(modules, ("onnx", "numpy")))
+                      self.arch.cores, *self.net.facts(self.arch),
+                      code_hash(modules, ("onnx", "numpy")))
 
     @cached_property
     def family(self) -> tuple:
@@ -235,10 +235,12 @@ class _Family:
         # on depths, and on what is inside of elements, cycles depend by latencies alone
         key = (*(getattr(arch, item.name) for item in fields(arch)
                  if item.name not in WITHOUT_EFFECT and item.name not in DEPTHS),
-               array_latency(arch, arithmetic_of(arch).stages), shared_latency(arch))
+               array_latency(arch, arithmetic_of(arch).stages), arch.cores)
         if key not in timings:
             timing = cycles(program)
-            timings[key] = {"cycles": timing.cycles, "compute_cycles": timing.compute_cycles}
+            timings[key] = {"cycles": timing.cycles, "compute_cycles": timing.compute_cycles,
+                            "cycles_together": timing.cycles if arch.cores == 1
+                            else cycles_together(program)}
         return {**timings[key], **counts}
 
     def _program(self, graph, arch):

@@ -20,8 +20,9 @@ __all__ = ["Verified", "table", "verify"]
 
 @dataclass(frozen=True)
 class Verified:
-    """One point with a network: cycles in the sweep's table and in the simulated RTL, and how many
-    bits of all results differ from the golden model."""
+    """One point with a network: cycles in the sweep's table and in the simulated RTL, of several
+    cores until each has an image's result, and how many bits of all results differ from the golden
+    model."""
     point: str
     network: str
     cycles: int
@@ -36,7 +37,7 @@ class Verified:
 def verify(folder: Path | str, results: Sequence[dict[str, Any]], number: int, seed: int = 1,
            progress: Reporter = SILENT) -> list[Verified]:
     """Simulate `number` pairs of a point and a network, drawn at random from those whose cycles
-    are known, each with one image of random numbers. `folder` is the sweep's."""
+    are known, each with an image of random numbers for each core. `folder` is the sweep's."""
     pairs = sorted({(result["id"], name) for result in results
                     for name, figures in result["networks"].items() if figures["error"] is None})
     drawn = random.Random(seed).sample(pairs, min(number, len(pairs)))
@@ -54,12 +55,13 @@ def _verified(found: Found, seed):
         made = build(found.net.path, found.arch, Path(folder) / "build", area=False,
                      calibration=found.calibration, recipe=found.recipe,
                      source=str(found.net.data))
-        inputs = {name: rng.random((1, *shape), np.float32)
+        inputs = {name: rng.random((found.arch.cores, *shape), np.float32)
                   for name, shape in made.graph.input_shapes.items()}
         result = simulate(made, inputs if len(inputs) > 1 else next(iter(inputs.values())), "rtl")
     assert result.run is not None and result.comparison is not None     # RTL has both
+    taken = result.run.cycles if result.together is None else result.together[0]
     return Verified(found.result["id"], found.net.name,
-                    found.result["networks"][found.net.name]["cycles"], result.run.cycles,
+                    found.result["networks"][found.net.name]["cycles_together"], taken,
                     result.comparison.bits)
 
 

@@ -461,17 +461,20 @@ def test_a_run_that_does_not_finish_is_told(capsys, built, batch, monkeypatch):
         capsys, "simulate", built, "--engine", "rtl", "--inputs", batch)
 
 
-@pytest.mark.parametrize("computing", [None, 8])
-def test_a_run_of_a_chip_without_counters_is_shown(capsys, computing):
+@pytest.mark.parametrize("computing, together", [(None, None), (8, (30, 31))])
+def test_a_run_of_a_chip_without_counters_is_shown(capsys, computing, together):
     from types import SimpleNamespace
 
     from systolith.gen.cli.commands.built import Simulate
     Simulate()._show(SimpleNamespace(
         images=1, engine="rtl", comparison=None, batch=1, cycles=12, cycles_model=12,
-        compute_cycles=computing, utilization=0.5, clocks_per_second=9, activity=None))
+        compute_cycles=computing, utilization=0.5, clocks_per_second=9, activity=None,
+        together=together, arch=SimpleNamespace(cores=2)))
     out = capsys.readouterr().out
     assert "cycles per image: 12 (cycle model: 12)" in out
     assert ("8 of them computing" in out) == (computing is not None)
+    assert ("each of 2 cores has run once, from the first start on: 30 (cycle model: 31)"
+            in out) == (together is not None)
     assert "no counters" in out
 
 

@@ -15,7 +15,7 @@ from systolith.hw.spec.isa import Destination, Memory, Opcode, Pooling, Unit
 from systolith.hw.spec.loops import group_field
 from systolith.hw.spec.memories import word_bytes
 from systolith.hw.spec.program import Program
-from systolith.sim.machine.cycles import Stuck, _Model, cycles
+from systolith.sim.machine.cycles import Model, Stuck, cycles
 from systolith.sim.random.programs import random_program
 from systolith.sim.rtl import core as rtl
 
@@ -285,6 +285,6 @@ def test_load_waits_where_post_writes_a_word_of_the_same_parity(period, out_x, b
         for cycle in range(15, max(writes) + 1):
             for number, word in enumerate(words):
                 meets = cycle in writes and (not two or (writes[cycle] ^ word) & 1 == 0)
-                assert bool(_Model._post_writes(own, cycle, load, number)) == meets
-        assert not _Model._post_writes(own, max(writes) + 1, load, 0)
+                assert bool(Model._post_writes(own, cycle, load, number)) == meets
+        assert not Model._post_writes(own, max(writes) + 1, load, 0)
         assert not own.written[Memory.ACTIVATION]      # it is over

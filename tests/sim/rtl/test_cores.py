@@ -7,6 +7,7 @@ from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.registers import ErrorCode
 from systolith.sim.machine.cycles import cycles
 from systolith.sim.machine.host import pack_inputs, unpack_outputs
+from systolith.sim.machine.shared_cycles import cycles_together
 from systolith.sim.rtl.core import READ_ERROR, Job, Run
 from systolith.sim.rtl.core import simulate as run_jobs
 from systolith.sim.rtl.device import memory_bytes
@@ -44,6 +45,10 @@ def test_images_spread_over_the_cores_are_those_of_the_golden_model(made, images
     assert rtl.comparison.bits == 0 and rtl.comparison.elements > 0
     assert np.array_equal(golden.outputs, rtl.outputs)
     assert rtl.cycles_model < rtl.cycles < 2 * rtl.cycles_model
+    assert rtl.together is None                 # some cores have run twice
+    rtl = simulate(made, images[:2], "rtl", latency=20)
+    assert rtl.together[0] == rtl.together[1] == cycles_together(made.program, 20) > rtl.cycles
+    assert rtl.to_dict()["cycles_together_model"] == rtl.together[1]
 
 
 def test_a_core_alone_takes_the_cycles_of_the_model_and_none_more_than_its_share(made, images):

@@ -31,12 +31,11 @@ def space(tmp_path, monkeypatch):
 
 
 def busy(task):
-    """4,000 bytes over the bus in 312 cycles: at most 0.16 of it for one core."""
+    """An image on each of several cores takes longer the more there are."""
     result = fake(task)
     if task.kind == "area":
         return result | {"lut": task.arch.cores * result["lut"]}
-    return result | {
-        "loaded_bytes": 300, "instruction_bytes": 100, "stored_bytes": 0}
+    return result | {"cycles_together": result["cycles"] + 10 * (task.arch.cores - 1)}
 
 
 def test_area_and_images_of_several_cores(space, tmp_path):
@@ -47,11 +46,9 @@ def test_area_and_images_of_several_cores(space, tmp_path):
         n * one["figures"]["lut"] for n in (1, 2, 8, 16)]
     assert {item["figures"]["cycles"] for item in results} == {one["figures"]["cycles"]}
     rates = [item["figures"]["images_per_s"] for item in results]
-    assert rates[1] == pytest.approx(2 * rates[0])
-    # eight cores would take 39 cycles an image, the bus takes 400 bytes / 8
     cycles = one["figures"]["cycles"]
-    assert cycles / 8 < 50 < cycles / 2
-    assert rates[2] == pytest.approx(rates[0] * cycles / 50) == rates[3]
+    assert rates == pytest.approx([rates[0] * n * cycles / (cycles + 10 * (n - 1))
+                                   for n in (1, 2, 8, 16)])
     assert [item["feasible"] for item in results] == [True, True, True, False]
     with (tmp_path / "out" / "results.csv").open() as file:
         assert [row["cores"] for row in csv.DictReader(file)] == ["1", "2", "8", "16"]
@@ -62,7 +59,7 @@ def test_memory_answers_later_where_cores_share_it(space):
     assert len({point.area.key for point in points}) == 3
     assert len({point.placed.key for point in points}) == 3
     one, two, four = (point.cycles["net"].key for point in points)
-    assert one != two == four
+    assert len({one, two, four}) == 3
 
 
 @pytest.mark.parametrize("cores", [[0], [17], ["two"], [True], [1.5]])

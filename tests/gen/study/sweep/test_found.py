@@ -23,6 +23,7 @@ from systolith.gen.study.sweep.run import sweep
 from systolith.gen.study.sweep.serve import serving
 from systolith.hw.spec.arch import Arch
 from systolith.sim.machine.cycles import cycles
+from systolith.sim.machine.shared_cycles import cycles_together
 
 DIGITS = Path(__file__).resolve().parents[4] / "examples" / "digits"
 FLOAT = (f'{{ path = "{DIGITS}/digits-cnn-float.onnx", data = "{DIGITS}/digits-test.npz", '
@@ -184,7 +185,7 @@ def test_verify_compares_with_rtl(folder, monkeypatch):
         assert engine == "rtl" and inputs.shape == (1, 1, 28, 28)
         found = simulate(made, inputs)
         return SimpleNamespace(run=SimpleNamespace(cycles=found.cycles_model + len(wrong)),
-                               comparison=SimpleNamespace(bits=0))
+                               comparison=SimpleNamespace(bits=0), together=None)
     monkeypatch.setattr(module, "simulate", simulated)
     found = module.verify(folder, points(folder), 2)
     assert len(found) == len({(item.point, item.network) for item in found}) == 2
@@ -192,6 +193,37 @@ def test_verify_compares_with_rtl(folder, monkeypatch):
     wrong.append(1)
     (item,) = module.verify(folder, points(folder), 1)
     assert not item.good and f"{item.rtl_cycles:,}" in module.table([item])
+
+
+def test_of_several_cores_an_image_on_each_is_compared(tmp_path, monkeypatch):
+    monkeypatch.setattr(pareto, "write_pictures", lambda *arguments: [])
+    (tmp_path / "space.toml").write_text(f"""
+area = "none"
+objectives = ["images_per_s"]
+[[group]]
+chip = {{ cores = 2, array = {{ rows = 4, columns = 4 }}, buffers = {{ parameters = 512 }} }}
+networks = ["{DIGITS}/digits-cnn-int8.onnx"]
+""")
+    results, _ = sweep(tmp_path / "space.toml", tmp_path / "out")
+    taken = results[0]["networks"]["digits-cnn-int8"]
+    assert taken["cycles"] < taken["cycles_together"] < 2 * taken["cycles"]
+    rate = results[0]["figures"]["images_per_s"] * taken["cycles_together"]
+    assert rate == pytest.approx(2e6 * results[0]["figures"]["clock_mhz"])
+    wrong = []
+
+    def simulated(made, inputs, engine):
+        found = simulate(made, inputs)
+        assert found.images == 2
+        counted = cycles_together(made.program)
+        return SimpleNamespace(run=SimpleNamespace(cycles=found.cycles_model),
+                               comparison=SimpleNamespace(bits=0),
+                               together=(counted + len(wrong), counted))
+    monkeypatch.setattr(module, "simulate", simulated)
+    (item,) = module.verify(tmp_path / "out", results, 1)
+    assert item.good and item.cycles == taken["cycles_together"]
+    wrong.append(1)
+    (item,) = module.verify(tmp_path / "out", results, 1)
+    assert not item.good
 
 
 def test_a_point_is_found_by_how_its_name_begins(folder):

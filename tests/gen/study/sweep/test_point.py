@@ -13,6 +13,7 @@ from systolith.gen.study.sweep.net import net_of
 from systolith.gen.study.sweep.point import CyclesOf
 from systolith.hw.spec.arch import Arch
 from systolith.sim.machine.cycles import cycles
+from systolith.sim.machine.shared_cycles import cycles_together
 
 DIGITS = Path(__file__).parents[4] / "examples" / "digits" / "digits-cnn-int8.onnx"
 #: With a memory of 4,096 words and more, words come a cycle later.
@@ -47,20 +48,26 @@ def test_points_that_share_have_figures_of_their_own(counted):
         found[task.arch] = task.measure()
         assert found[task.arch] == {
             "cycles": timing.cycles, "compute_cycles": timing.compute_cycles,
-            **counts_of(graph, program)}
+            "cycles_together": timing.cycles, **counts_of(graph, program)}
     # prefetch and bursts count, and large memories have a latency of their own
     assert len(counted) == len({figures["cycles"] for figures in found.values()}) == 9
 
 
 def test_cores_that_share_a_bus_have_their_latency(counted):
-    """Two cores and three have the same cycles each, of one run of the model; one alone has others.
+    """Two cores and three have the same cycles where they are alone; one without others does not.
     """
     net = net_of("digits", DIGITS, None, None, None, "a test")
     tasks = [CyclesOf(replace(CHIP, cores=cores), net) for cores in (1, 2, 3)]
-    assert len({task.family for task in tasks}) == 1 and len({task.key for task in tasks}) == 2
-    one, two, three = (task.measure()["cycles"] for task in tasks)
-    _, program = compile_network(net.graph(tasks[1].arch), tasks[1].arch)
-    assert one < two == three == cycles(program).cycles and len(counted) == 2
+    assert len({task.family for task in tasks}) == 1 and len({task.key for task in tasks}) == 3
+    found = [task.measure() for task in tasks]
+    one, two, three = (item["cycles"] for item in found)
+    assert one < two == three
+    for task, item in zip(tasks, found, strict=True):
+        _, program = compile_network(net.graph(task.arch), task.arch)
+        assert item["cycles"] == cycles(program).cycles
+        assert item["cycles_together"] == cycles_together(program)
+    assert found[0]["cycles_together"] == one < two < found[1]["cycles_together"] < (
+        found[2]["cycles_together"])
 
 
 def test_seconds_have_two_digits(monkeypatch):

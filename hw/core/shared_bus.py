@@ -7,6 +7,7 @@ from operator import or_
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+from systolith.hw.spec.timing import SHARED_READS, SHARED_WRITES
 
 from .axi import AXI4Signature
 from .register_slice import RegisterSlice
@@ -119,9 +120,6 @@ class SharedBus(wiring.Component):
     axi : Out(AXI4Signature(32, data_bits))
     """
 
-    #: Bursts under way, of all cores together.
-    READS, WRITES = 12, 16
-
     def __init__(self, *, cores: int, data_bits: int) -> None:
         self.data_bits = data_bits
         super().__init__({"cores": In(AXI4Signature(32, data_bits)).array(cores),
@@ -130,9 +128,9 @@ class SharedBus(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         number = (len(self.cores) - 1).bit_length()
-        m.submodules.readers = readers = Owners(width=8 + number, depth=self.READS)
-        m.submodules.writers = writers = Owners(width=number, depth=self.WRITES)
-        m.submodules.answers = answers = Owners(width=number, depth=self.WRITES)
+        m.submodules.readers = readers = Owners(width=8 + number, depth=SHARED_READS)
+        m.submodules.writers = writers = Owners(width=number, depth=SHARED_WRITES)
+        m.submodules.answers = answers = Owners(width=number, depth=SHARED_WRITES)
         read, length, owner = self._elaborate_addresses(m, "ar", ~readers.full)
         m.d.comb += [readers.write.eq(read), readers.new.eq(Cat(length, owner))]
         write, _, owner = self._elaborate_addresses(m, "aw", ~writers.full & ~answers.full)

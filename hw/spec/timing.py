@@ -13,15 +13,16 @@ from .numbers import PAGE_BYTES, SHIFT_BITS
 from .structures import Structure
 
 __all__ = ["ARRAY_EDGE", "CUT_BEATS", "CUT_LATENCY", "FETCHES", "ITEMS", "LOAD_BURSTS", "PART_BITS",
-           "POOLING", "POST_START", "REVISIT", "ROWS_A_CYCLE", "SHORT_RUN", "STORE_BURSTS",
-           "TABLE_LOOKUP", "apart", "array_latency", "booth_digits", "burst_limit", "code_unit",
-           "column_delay", "delivery_beats", "delivery_cycles", "few_stages", "float_stages",
-           "folded_operands", "folded_rows", "gain_by_pooling", "item_latency", "lane_choice",
-           "lane_entry", "lane_factor_bits", "lane_limit_bits", "lane_number_bits", "load_share",
-           "operand_image_bits", "operand_lane_latency", "pass_cycles", "pool_stages",
-           "post_lane_latency", "product_latency", "product_parts", "product_rows", "read_period",
-           "rounding_latency", "rounding_levels", "scale_cycles", "scale_stages", "second_turn",
-           "shared_latency", "shortest_pass", "sum_latency", "word_latency"]
+           "POOLING", "POST_START", "REVISIT", "ROWS_A_CYCLE", "SHARED_READS", "SHARED_WRITES",
+           "SHORT_RUN", "STORE_BURSTS", "TABLE_LOOKUP", "apart", "array_latency", "booth_digits",
+           "burst_limit", "code_unit", "column_delay", "delivery_beats", "delivery_cycles",
+           "few_stages", "float_stages", "folded_operands", "folded_rows", "gain_by_pooling",
+           "item_latency", "lane_choice", "lane_entry", "lane_factor_bits", "lane_limit_bits",
+           "lane_number_bits", "load_share", "operand_image_bits", "operand_lane_latency",
+           "pass_cycles", "pool_stages", "post_lane_latency", "product_latency", "product_parts",
+           "product_rows", "read_period", "rounding_latency", "rounding_levels", "scale_cycles",
+           "scale_stages", "second_turn", "shared_latency", "shortest_pass", "sum_latency",
+           "word_latency"]
 
 #: Instructions that the sequencer has requested and that have not come.
 FETCHES = 4
@@ -32,6 +33,8 @@ LOAD_BURSTS, SHORT_RUN = 8, 8
 CUT_BEATS, CUT_LATENCY = 32, 2
 #: Write bursts of STORE that may be outstanding.
 STORE_BURSTS = 16
+#: Bursts that are read, and that are written, under way on a bus that cores share, of all of them.
+SHARED_READS, SHARED_WRITES = 12, 16
 #: Items between POST and STORE; enough to hide the pipeline at full rate.
 ITEMS = 16
 #: Cycles from a sum's control, two cycles before the sum, to the first read of the accumulators

@@ -14,9 +14,10 @@ write beat. The rules of each unit stand in its docstring in `hw`; this file rep
 """
 
 from collections import deque
+from collections.abc import Generator
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from systolith.hw.element.element import arithmetic_of
 from systolith.hw.spec import timing
@@ -153,12 +154,13 @@ class Model:
 
     # Tokens.
 
-    def give(self, giver, instruction, cycle, takers=15):
-        """Tokens given in `cycle`."""
+    def give(self, giver: Unit, instruction: Instruction, cycle: int, takers: int = 15) -> None:
+        """Tokens given in `cycle`, to units of `takers`, as bits."""
         for channel in self.to[giver][instruction.signal & takers]:
             self._put(channel, cycle + 1)
 
-    def take(self, taker, instruction, late=0):
+    def take(self, taker: Unit, instruction: Instruction, late: int = 0
+             ) -> Generator[Any, Any, int]:
         """Generates the channels to read; its value is when the last token is available: ARRAY's is
         `late` cycles later for POST, where it reads more columns than the fewest."""
         latest = 0
@@ -442,7 +444,7 @@ class Model:
             post = 1 << Unit.POST
             # to POST for the fewest columns: it waits for the others itself
             self.give(Unit.ARRAY, code, (swapped if code.early else finished) + latency
-                       - self.near[0][1], post)
+                      - self.near[0][1], post)
             self.give(Unit.ARRAY, code, finished + latency, 15 & ~post)
             if self.first_pass is None:
                 self.first_pass = first

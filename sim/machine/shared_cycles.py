@@ -10,7 +10,6 @@ from collections.abc import Generator, Sequence
 from itertools import chain
 from typing import Any
 
-from systolith.hw.core.shared_bus import SharedBus
 from systolith.hw.spec import timing
 from systolith.hw.spec.isa import Unit
 from systolith.hw.spec.program import Program
@@ -108,8 +107,8 @@ class _Bus:
     def __init__(self, events: Events, number: int, latency: int) -> None:
         self.events, self.latency = events, latency
         self.cores: list[_Core] = []
-        self.reads = _Turns(events, number, SharedBus.READS, self._accept_read)
-        self.writes = _Turns(events, number, SharedBus.WRITES, self._accept_write)
+        self.reads = _Turns(events, number, timing.SHARED_READS, self._accept_read)
+        self.writes = _Turns(events, number, timing.SHARED_WRITES, self._accept_write)
         self.read_ends = Channel()      # the last beat of each burst
         self._reading, self._writing, self._answering = Channel(), Channel(), Channel()
 

@@ -159,8 +159,9 @@ class Stores:
         # responses are not accepted in two cycles that follow each other
         self.answer(made + 1, max(made + 1 + self.model.latency, self.answered + 2), ends)
 
-    def answer(self, accepted, response, ends):
-        """When a burst's last beat was accepted, and its response."""
+    def answer(self, accepted: int, response: int, ends: tuple | None) -> None:
+        """When a burst's last beat was accepted, and its response; `ends`: of the instruction that
+        ends with it."""
         self.answered = response
         self._put(self.responses, response)
         if ends is not None:

@@ -126,6 +126,7 @@ def test_squeezenet_study(tmp_path, monkeypatch):
     small, large = ran()
     assert (small["goal"], small["array"], small["cores"]) == ("Movidius", "4 x 4", 1)
     assert small["reached"] > 24.2
+    assert small["MHz for it"] == pytest.approx(100 * 24.2 / small["reached"])
     # the smallest of those that are fast enough, or the fastest
     assert large["reached"] > small["reached"]
     assert (large["array"], large["cores"]) == ("8 x 8", 2) or large["reached"] >= 864

@@ -92,7 +92,7 @@ def exceeds(area: dict[str, Any], part: str | None) -> list[str]:
 
 def _interval(arch: Arch, counted: Mapping[str, Any]) -> float:
     """Cycles from one image to the next, of the counts of `CyclesOf`: of several cores those of an
-    image on each at the same time, in parts of the images."""
+    image on each at the same time, divided by the cores."""
     return counted["cycles_together"] / arch.cores
 
 

@@ -142,7 +142,7 @@ class Explanation:
                 "with all else as it is, of memories as many words as a block of RAM has in its "
                 f"widest shape ({_BLOCK}). Cycles are those from one image to the next, "
                 f"{self.interval:,} now; of several cores those of an image on each at the same "
-                "time, in parts of the images.", "",
+                "time, divided by the cores.", "",
                 text_table(table, "lrrrrrrrr"), *(["", f"LUT: {self.note}."] if any(
                     item.one.lut is not None for item in self.resources) else []), ""]
             reasons = [f"{change.text}: {change.reason}" for item in self.resources

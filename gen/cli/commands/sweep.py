@@ -103,7 +103,7 @@ class Sweep(Command):
         from systolith.gen.study.sweep.verify import table, verify
         with Reporter() as progress:
             found = verify(options.output, results, options.verify, progress=progress)
-        print(f"\ncycles of {len(found)} points in RTL, one image each:\n\n{table(found)}")
+        print(f"\ncycles of {len(found)} points in RTL, an image on each core:\n\n{table(found)}")
         return OK if all(item.good for item in found) else MISMATCH
 
 

@@ -136,8 +136,8 @@ def squeezenet_tables(rows, fast):
     """Of rows of `bench/squeezenet.py` for each of SQUEEZENETS, and the row for FAST."""
     goal = squeezenet.GOALS[FAST_GOAL]
     table = [["cores", "built of", "bus, bits", "LUT4", "DSP", "block RAM", "cycles on one core",
-              f"MHz for {squeezenet.GOALS['Movidius']} images/s", "part", "MHz after place and route", "images/s there",
-              f"parts for {goal:.0f} images/s"]]
+              f"MHz for {squeezenet.GOALS['Movidius']} images/s", "part",
+              "MHz after place and route", "images/s there", f"parts for {goal:.0f} images/s"]]
     for (built, words), item in zip(SQUEEZENETS, rows, strict=True):
         rate = item.get("images/s there") or ""
         table.append([_cores(item), built, item["bus"], f"{item['lut']:,}", item["dsp"],

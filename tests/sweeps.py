@@ -27,7 +27,8 @@ def fake(task):
     result = {"key": task.key, "kind": task.kind, "error": None}
     if isinstance(task, PlacedOf):
         mhz = 100.0 - macs
-        return result | {"mhz": mhz, "by_seed": {1: mhz - 1, 2: mhz, 3: mhz + 2}, "cells": {}}
+        return result | {"mhz": mhz, "by_seed": {1: mhz - 1, 2: mhz, 3: mhz + 2}, "cells": {},
+                         "slowest": "a -> b"}
     if isinstance(task, AreaOf):
         if (task.arch.rows, macs) == (3, 6):
             return result | {"error": "Yosys failed: a test"}

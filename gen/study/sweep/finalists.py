@@ -34,7 +34,7 @@ def finalists(results: Sequence[dict[str, Any]], objectives: Sequence[str],
 
 def table_of(results: Sequence[dict[str, Any]]) -> str:
     """The finalists among results, as text: the clock of each seed, images per second at the
-    median; of those that failed the reason."""
+    median, and what path bounds the clock; of those that failed the reason."""
     placed = {result["id"]: result for result in results if result.get("placed")}.values()
     rows = [["point", "MHz by seed", "median", "images/s"]]
     for result in placed:
@@ -45,4 +45,6 @@ def table_of(results: Sequence[dict[str, Any]]) -> str:
         rate = result["figures"].get("placed_images_per_s")
         rows.append([result["id"], ", ".join(f"{mhz:.1f}" for mhz in found["by_seed"].values()),
                      f"{found['mhz']:.1f}", "" if rate is None else f"{rate:,.5g}"])
-    return text_table(rows, "llrr")
+    paths = [f"slowest path of {result['id']}: {path}" for result in placed
+             if (path := result["placed"].get("slowest"))]
+    return "\n".join([text_table(rows, "llrr"), *([""] if paths else []), *paths])

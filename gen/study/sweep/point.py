@@ -336,7 +336,9 @@ class PlacedOf:
         except PllError as error:
             raise UserError(f"{self.arch.clock_mhz:g} MHz: the PLL of the {self.arch.board} "
                             f"{error}") from None
-        return {"mhz": timing.median, "by_seed": timing.mhz, "cells": timing.cells}
+        slowest = timing.paths.get(min(timing.mhz, key=timing.mhz.__getitem__))
+        return {"mhz": timing.median, "by_seed": timing.mhz, "cells": timing.cells,
+                "slowest": str(slowest[0]) if slowest else ""}
 
 
 Task = AreaOf | CyclesOf | AccuracyOf | PlacedOf

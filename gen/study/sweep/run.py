@@ -267,7 +267,7 @@ def result_of(point: Point, space: Space, known: dict[str, dict[str, Any]],
     placed = None if point.placed is None else known.get(point.placed.key)
     if placed is not None:
         result |= {"placed": {name: placed.get(name) for name in (
-            "mhz", "by_seed", "cells", "error")}, "fault": placed.get("fault")}
+            "mhz", "by_seed", "cells", "slowest", "error")}, "fault": placed.get("fault")}
         placed = placed if placed["error"] is None else None
     good = area if area is not None and area["error"] is None else None
     nets = {net.name: net for net in point.networks}

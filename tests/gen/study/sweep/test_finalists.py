@@ -7,7 +7,10 @@ import pytest
 from systolith.gen.kit.errors import UserError
 from systolith.gen.measure import place_and_route
 from systolith.gen.measure.flows import FLOWS
+from systolith.gen.measure.paths import Path
+from systolith.gen.measure.place_and_route import Timing
 from systolith.gen.report import pareto
+from systolith.gen.study.sweep import point as module
 from systolith.gen.study.sweep.finalists import finalists, table_of
 from systolith.gen.study.sweep.point import PlacedOf
 from systolith.gen.study.sweep.run import sweep
@@ -62,6 +65,7 @@ def test_finalists_are_placed_once(space, tmp_path):
             (100 - macs) * 1e6 / (5000 // macs))
         assert item["figures"]["clock_mhz"] != 100 - macs       # what the chip asks for
     assert f"{there[0]['placed']['mhz']:.1f}" in table_of(results)
+    assert f"slowest path of {there[0]['id']}: a -> b" in table_of(results)
     with (tmp_path / "out" / "results.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert sum(row["placed_mhz"] != "" for row in rows) == 2
@@ -74,6 +78,17 @@ def test_finalists_are_placed_once(space, tmp_path):
     assert not asked
     status = json.loads((tmp_path / "out" / "status.json").read_text())
     assert status["state"] == "done"
+
+
+def test_the_path_that_bounds_the_slowest_seed_is_kept(space, monkeypatch):
+    paths = {1: [Path(("a",), 1.0, 2.0, 1)], 2: [Path(("b", "c"), 2.0, 3.5, 1)]}
+    timings = [Timing({1: 50.0, 2: 40.0}, {}, paths), Timing({1: 50.0, 2: 40.0}, {}, {1: []})]
+    monkeypatch.setattr(module, "board_timing", lambda arch, **words: timings.pop(0))
+    task = read_space(space).points[0].placed
+    assert task.measure() == {
+        "mhz": 45.0, "by_seed": {1: 50.0, 2: 40.0}, "cells": {},
+        "slowest": "b -> c (5.5 ns: logic 2.0, routing 3.5)"}
+    assert task.measure()["slowest"] == ""
 
 
 def test_a_board_without_flow_is_recorded(space):

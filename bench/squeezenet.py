@@ -7,8 +7,8 @@ part is placed and routed with N seeds, as `systolith sweep --finalists 1` does,
 a ULX3S-85F, beside the 64 blocks of RAM of that board's memory; its rate is told at the median of
 these clocks, too. The rate of several cores is that of an image on each at the same time, waits for
 each other on the bus included. With `--area 1` Yosys says what the chips take, with `--area 2` the
-estimate for ECP5 does, else only products a cycle are known. Multipliers of 17 bits in post-
-processing leave the DSP blocks to the array.
+estimate for ECP5 does, else only products a cycle are known. Multipliers of 17 bits in
+post-processing leave the DSP blocks to the array.
 """
 
 import os

@@ -72,9 +72,10 @@ class Factor:
             significand, shift = code[:-1], Const(0, 0)
         else:
             significand, shift = self._decode_float(code)
+        # an addition: Yosys takes a whole DSP block for a product by three, without its registers
+        triple = significand + (significand << 1)
         return Cat(significand, shift[:self.layout["shift"].width],
-                   code[-1:][:self.layout["sign"].width],
-                   (3 * significand)[:self.layout["triple"].width])
+                   code[-1:][:self.layout["sign"].width], triple[:self.layout["triple"].width])
 
     def _decode_float(self, code):
         fmt = self.fmt

@@ -4,6 +4,9 @@ from itertools import product
 
 import numpy as np
 import pytest
+from amaranth.back import rtlil
+from amaranth.hdl import Module, Signal
+from amaranth.sim import Simulator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from systolith.hw.core.blocks import emit
@@ -90,6 +93,27 @@ def test_fields(name, significand, shift, sign):
     layout = Factor(parse(name)).layout
     assert [layout[field].width for field in ("significand", "shift", "sign")] == [
         significand, shift, sign]
+
+
+@pytest.mark.parametrize("name", ["e4m3", "e3m4", "e3m2", "e5m10"])
+def test_the_triple_of_a_significand_is_a_sum(name):
+    """Of which no DSP block is made, which one for each row and lane would have no registers."""
+    factor = Factor(parse(name), triple=True)
+    code, fields = Signal(factor.fmt.width), Signal(factor.layout)
+
+    def decoder():
+        m = Module()
+        m.d.comb += fields.as_value().eq(factor.decode(code))
+        return m
+    assert "$mul" not in rtlil.convert(decoder(), ports=[code, fields.as_value()])
+
+    async def bench(context):
+        for value in range(0, 1 << len(code), max(1, (1 << len(code)) // 997)):
+            context.set(code, value)
+            assert context.get(fields.triple) == 3 * context.get(fields.significand)
+    simulator = Simulator(decoder())
+    simulator.add_testbench(bench)
+    simulator.run()
 
 
 def test_what_is_no_number_with_a_significand_is_refused():

@@ -82,16 +82,17 @@ class Owners(wiring.Component):
         m = Module()
         entries = [Signal(self.width, name=f"entry_{n}", reset_less=True)
                    for n in range(self.depth)]
-        level = Signal(range(self.depth + 1))
-        m.d.comb += [self.some.eq(level != 0), self.full.eq(level == self.depth),
-                     self.oldest.eq(entries[0])]
-        m.d.sync += level.eq(level + self.write - self.read)
+        # One bit is set: that of the first place without an entry. `read` comes late, so that no
+        # sum follows it.
+        free = Signal(self.depth + 1, init=1)
+        m.d.comb += [self.some.eq(~free[0]), self.full.eq(free[-1]), self.oldest.eq(entries[0])]
+        with m.If(self.write ^ self.read):
+            m.d.sync += free.eq(Mux(self.write, free << 1, free >> 1))
         with m.If(self.read):
             m.d.sync += [entry.eq(after) for entry, after in pairwise(entries)]
-        with m.If(self.write), m.Switch(level - self.read):
-            for n, entry in enumerate(entries):
-                with m.Case(n):
-                    m.d.sync += entry.eq(self.new)
+        for n, entry in enumerate(entries):
+            with m.If(self.write & Mux(self.read, free[n + 1], free[n])):
+                m.d.sync += entry.eq(self.new)
         return m
 
 

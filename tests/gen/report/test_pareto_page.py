@@ -71,7 +71,8 @@ def test_a_browser_shows_it(tmp_path):
 
 def test_energies_of_an_image_are_in_microjoules():
     arch, table = Arch(rows=4, columns=4), read_energy()
-    counted = {"macs": 1000, "cycles": 500, "compute_cycles": 400, "loaded_bytes": 10,
+    counted = {"macs": 1000, "cycles": 500, "cycles_together": 500,
+               "compute_cycles": 400, "loaded_bytes": 10,
                "stored_bytes": 1, "instruction_bytes": 5, "weight_bytes": 7, "ace": 64,
                "bops": 100, "reads": {"weight": 80}, "writes": {}}
     found = figures_of(SimpleNamespace(arch=arch, part=None), None, counted, None, table)

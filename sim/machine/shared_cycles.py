@@ -158,7 +158,6 @@ class _Bus:
 
 class _Stores(Stores):
     """STORE of a core among several."""
-    shared = True
     model: "_Core"
 
     def __init__(self, model: "_Core") -> None:

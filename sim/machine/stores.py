@@ -29,9 +29,6 @@ class Stores:
     answered : int
         The last response.
     """
-    #: Whether beats may have to wait for those of other cores.
-    shared = False
-
     def __init__(self, model: "Model") -> None:
         self.model, self._put = model, model.events.put
         self.activity = model.activity[Unit.STORE]
@@ -112,7 +109,7 @@ class Stores:
                 if unsent:
                     sent, early = yield from self._sent(made, following, early, least)
                 made = max(made + 1, item, sent)
-                unsent = self.shared and not number
+                unsent = not number
                 beat += 1
                 if beat == size:
                     beat, item = 0, None
@@ -152,7 +149,8 @@ class Stores:
         """Generates what to wait for until it is known from when on a beat can be made after that
         which was `made`, the first one of its burst; arguments as of `_back`, the value is
         (that cycle, `early`)."""
-        raise NotImplementedError
+        return made + 1, early
+        yield
 
     def _stored(self, made, ends):
         """The last beat of a burst is made; `ends`: of the instruction that ends with it."""

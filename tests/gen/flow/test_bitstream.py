@@ -186,8 +186,11 @@ def test_stopped_it_leaves_nothing_but_what_is_done(number, design, tmp_path, ca
                "--seeds", "3", "--jobs", "2", "-o", str(out)]
     # as after nohup: that must stay ignored, and is sent first
     hangup = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    # which a job in the background ignores, and with it all that it starts
+    interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
     signal.signal(signal.SIGHUP, hangup)
+    signal.signal(signal.SIGINT, interrupt)
     wait_for(lambda: all((tmp_path / f"pid-{seed}").exists() for seed in (2, 3)))
     numbers = [int((tmp_path / f"pid-{seed}").read_text() or 0) for seed in (2, 3)]
     process.send_signal(signal.SIGHUP)
